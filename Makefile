@@ -1,0 +1,64 @@
+# Thin on purpose: every target is a line or two that can be typed by hand.
+# On Windows, write .venv\Scripts where a recipe says .venv/bin.
+
+PYTHON ?= python3
+CHAPTER =
+PROFILE =
+
+# An activated environment must not leak into the two that are made here.
+unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help book test run serve sync lock clean
+
+help: ## List the targets (what plain `make` does)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+
+book: .venv-book/complete ## Check that every chapter really ran, then build _build/html
+	.venv-book/bin/python -m genlab_helpers.notebooks check
+	.venv-book/bin/python book/vendor.py
+	.venv-book/bin/jupyter-book build . -W -n --keep-going
+	@echo "The book is ready: $(CURDIR)/_build/html/index.html"
+
+test: .venv/complete ## Run every test, the built book in a browser included
+	.venv/bin/python -m pytest
+
+run: .venv/complete ## Run a chapter: make run CHAPTER=01 [PROFILE=smoke|laptop|full]
+	@test -n "$(CHAPTER)" || { echo "Which chapter? For example: make run CHAPTER=01"; exit 2; }
+	.venv/bin/python -m genlab_helpers.notebooks run $(CHAPTER) $(if $(PROFILE),--profile $(PROFILE))
+
+serve: book ## Build the book, then serve it at http://127.0.0.1:8000
+	.venv-book/bin/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+sync: .venv-book/complete ## Carry edits of notebooks/*.py over to the .ipynb files
+	.venv-book/bin/python -m genlab_helpers.notebooks sync
+
+lock: .venv-book/complete ## Recompute both lock files: make lock [UPGRADE=1]
+	.venv-book/bin/python -m uv pip compile $(if $(UPGRADE),--upgrade) -q --universal --python-version 3.11 requirements.txt -o requirements.lock
+	.venv-book/bin/python -m uv pip compile $(if $(UPGRADE),--upgrade) -q --universal --python-version 3.11 -c requirements.lock requirements-book.txt -o requirements-book.lock
+
+clean: ## Remove what was built and cached; environments, runs and data stay
+	rm -rf _build book/_generated .pytest_cache .ruff_cache .hypothesis
+	find book genlab_helpers notebooks tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The two environments. The file `complete` is written last, so an install that
+# failed or was interrupted is done again from the start.
+CHECK_PYTHON = $(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11); import venv, ensurepip' \
+	2>/dev/null || { echo "'$(PYTHON)' is missing, older than 3.11, or has no venv module." \
+	"On Debian: apt install python3-venv. Another Python: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+
+.venv-book/complete: requirements-book.lock
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv --clear .venv-book
+	.venv-book/bin/python -m pip install -q --disable-pip-version-check uv
+	.venv-book/bin/python -m uv pip install -q --python .venv-book/bin/python -r requirements-book.lock
+	@touch $@
+
+.venv/complete: requirements.lock
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install -q --disable-pip-version-check uv
+	.venv/bin/python -m uv pip install -q --python .venv/bin/python -r requirements.lock
+	.venv/bin/python -m uv pip install -q --python .venv/bin/python --no-build-isolation --no-deps -e .
+	@touch $@

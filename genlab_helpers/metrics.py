@@ -1,0 +1,108 @@
+"""How well a clustering agrees with known labels (chapter 1).
+
+Every function takes two sequences of N whole numbers, arrays or tensors on any
+device, and compares them without ever assuming that cluster 3 means class 3.
+"""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+
+def to_numpy(values) -> np.ndarray:
+    """Copy a tensor (any device, with or without gradient) or a sequence to NumPy."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if values.is_floating_point():
+            values = values.float()  # NumPy has no bfloat16
+    return np.asarray(values)
+
+
+def _labels(name: str, values) -> np.ndarray:
+    """Check one label sequence: (N,) whole numbers, N >= 1; else ValueError."""
+    array = to_numpy(values)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have shape (N,), but its shape is {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name} is empty: there is nothing to compare")
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"{name} must hold whole numbers, but its type is {array.dtype};"
+            " pass class or cluster indices, not scores"
+        )
+    return array
+
+
+def _pair(y_true, y_pred) -> tuple[np.ndarray, np.ndarray]:
+    y_true, y_pred = _labels("y_true", y_true), _labels("y_pred", y_pred)
+    if len(y_true) != len(y_pred):
+        raise ValueError(
+            f"y_true has {len(y_true)} labels and y_pred has {len(y_pred)};"
+            " both must describe the same points"
+        )
+    return y_true, y_pred
+
+
+def _table(y_true, y_pred) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the distinct classes, the distinct clusters and the counts."""
+    y_true, y_pred = _pair(y_true, y_pred)
+    classes, rows = np.unique(y_true, return_inverse=True)
+    clusters, columns = np.unique(y_pred, return_inverse=True)
+    shape = (len(classes), len(clusters))
+    cells = np.ravel_multi_index((rows, columns), shape)
+    counts = np.bincount(cells, minlength=shape[0] * shape[1])
+    return classes, clusters, counts.reshape(shape)
+
+
+def contingency(y_true, y_pred) -> np.ndarray:
+    """Count how often each class meets each cluster.
+
+    y_true, y_pred: (N,) whole numbers. Returns (C, K) int64: entry (i, j) counts
+    the points of the i-th smallest class label that lie in the j-th smallest
+    cluster label; labels that never occur have no row or column. Raises ValueError
+    for other shapes, empty input, unequal lengths or values that are not integers.
+    """
+    return _table(y_true, y_pred)[2]
+
+
+def match_clusters(y_true, y_pred) -> dict[int, int]:
+    """Pair clusters with classes one to one so that most points agree.
+
+    Hungarian matching (Kuhn 1955) on the counts, which it *maximises*. Returns
+    {cluster: class}; with more clusters than classes, some clusters stay
+    unmatched and are missing from the dictionary. Raises as `contingency` does.
+    """
+    classes, clusters, counts = _table(y_true, y_pred)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    return {
+        int(clusters[j]): int(classes[i]) for i, j in zip(rows, columns, strict=True)
+    }
+
+
+def clustering_accuracy(y_true, y_pred) -> float:
+    """Return the share of points, in [0, 1], whose cluster is matched to their class.
+
+    The matching is that of `match_clusters`; points of an unmatched cluster count
+    as wrong. Raises as `contingency` does.
+    """
+    counts = _table(y_true, y_pred)[2]
+    return float(
+        counts[linear_sum_assignment(counts, maximize=True)].sum() / counts.sum()
+    )
+
+
+def nmi(y_true, y_pred) -> float:
+    """Return the mutual information over the mean entropy, in [0, 1].
+
+    It needs no matching; 0 means independent. Raises as `contingency` does.
+    """
+    y_true, y_pred = _pair(y_true, y_pred)
+    return float(normalized_mutual_info_score(y_true, y_pred))
+
+
+def ari(y_true, y_pred) -> float:
+    """Return the adjusted Rand index: 1 is equal, 0 is what chance gives.
+
+    It can fall to -0.5 (Hubert and Arabie 1985). Raises as `contingency` does.
+    """
+    return float(adjusted_rand_score(*_pair(y_true, y_pred)))

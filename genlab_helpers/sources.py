@@ -1,0 +1,119 @@
+"""Where each dataset comes from, and the digests of its files.
+
+A plain table without torch: the data module downloads and verifies with it,
+and the gate compares with it what a published run says it was trained on.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+SPLITS = {"train": "train", "test": "t10k"}  # the prefix of a split's files
+
+
+@dataclass(frozen=True)
+class Source:
+    """One dataset: its files, their digests, and what to say about it."""
+
+    name: str
+    folder: str  # inside the data folder, as torchvision lays it out
+    mirrors: tuple[str, ...]  # each serves every file as NAME.gz
+    files: dict[str, str]  # file name -> sha256 of the decompressed file
+    classes: tuple[str, ...]  # the name of label 0, 1, ...
+    licence: str
+    citation: str
+    homepage: str
+    size: str
+
+
+SOURCES = {
+    "MNIST": Source(
+        name="MNIST",
+        folder="MNIST/raw",
+        mirrors=(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        files={
+            "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738"
+            "ad16aec93bde7f9b65e87a2fc25776db",
+            "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5"
+            "333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77"
+            "db3f2f8254e26661ceb7762c4d494ce7",
+            "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351"
+            "222c34898ecbeaf847f06e48f7ec33f2",
+        },
+        classes=tuple("0123456789"),
+        licence="CC BY-SA 3.0",
+        citation="Y. LeCun, L. Bottou, Y. Bengio and P. Haffner: Gradient-based "
+        "learning applied to document recognition. Proceedings of the IEEE 86(11), "
+        "1998. https://doi.org/10.1109/5.726791",
+        homepage="http://yann.lecun.com/exdb/mnist/",
+        size="70,000 images of 28 x 28 grey values in 10 classes; 11 MB to download",
+    ),
+    "Fashion-MNIST": Source(
+        name="Fashion-MNIST",
+        folder="FashionMNIST/raw",
+        mirrors=(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/"
+            "master/data/fashion/",
+        ),
+        files={
+            "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f8388776"
+            "8d799fd8a3f3276145d20f83aa44d888",
+            "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec29"
+            "4ff4f6a2e1246121d8633921760443d9",
+            "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe0"
+            "87ea10ca49f1dbef5c9a5cd8815ce37b",
+            "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494"
+            "c5af83dab82d92729df917d7dec38c34",
+        },
+        classes=(
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
+        licence="MIT",
+        citation="H. Xiao, K. Rasul and R. Vollgraf: Fashion-MNIST: a novel image "
+        "dataset for benchmarking machine learning algorithms. 2017. "
+        "https://doi.org/10.48550/arXiv.1708.07747",
+        homepage="https://github.com/zalandoresearch/fashion-mnist",
+        size="70,000 images of 28 x 28 grey values in 10 classes; 30 MB to download",
+    ),
+}
+
+
+def split_files(name: str, split: str) -> tuple[str, str]:
+    """Return the names of a split's images file and labels file.
+
+    Raises:
+        ValueError: for an unknown dataset or split.
+    """
+    if name not in SOURCES:
+        raise ValueError(f"no dataset {name!r}; known are {', '.join(SOURCES)}")
+    if split not in SPLITS:
+        raise ValueError(f"no split {split!r} of {name}; use 'train' or 'test'")
+    prefix = SPLITS[split]
+    return f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
+
+
+def digest(name: str, split: str) -> str:
+    """Return the one sha256 (64 hex digits) that stands for a real split.
+
+    It is the sha256 of the hex digests of its images file and its labels file,
+    written one after the other.
+
+    Raises:
+        ValueError: for an unknown dataset or split.
+    """
+    files = SOURCES[name].files if name in SOURCES else {}
+    both = "".join(files[file] for file in split_files(name, split))
+    return hashlib.sha256(both.encode()).hexdigest()

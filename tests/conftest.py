@@ -1,0 +1,54 @@
+"""What all tests share: a clean environment, the repository, and its chapters."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fixtures_course import make_course
+from hypothesis import settings
+
+from genlab_helpers.notebooks import main
+
+ROOT = Path(__file__).parents[1]
+CHAPTERS = sorted({path.stem for path in (ROOT / "notebooks").glob("[!.]*.py")})
+
+# The tester's own settings of GenLab must not decide what the tests see. Set here,
+# because some tests start other processes.
+for _name in [name for name in os.environ if name.startswith("GENLAB_")]:
+    del os.environ[_name]
+
+# A slow moment of the machine is no failure, and no run depends on an earlier one.
+settings.register_profile("genlab", deadline=None, database=None)
+settings.load_profile("genlab")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Return the root of the repository; tests read it and never write to it."""
+    return ROOT
+
+
+@pytest.fixture(params=CHAPTERS or [None])
+def chapter(request) -> str:
+    """Return the name of each chapter in turn; to have none is a failure."""
+    if request.param is None:
+        pytest.fail("no chapter found: notebooks/ holds no NN_name.py")
+    return request.param
+
+
+@pytest.fixture
+def course(tmp_path) -> Path:
+    """Return the root of a small course, its one chapter run, stamped and in order."""
+    return make_course(tmp_path / "course")
+
+
+@pytest.fixture
+def call(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that calls the tool in a folder: exit code, output, errors."""
+
+    def call_tool(folder: Path, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(folder)
+        return main([*arguments]), *capsys.readouterr()
+
+    return call_tool

@@ -1,0 +1,26 @@
+"""What a later chapter re-uses must be, word for word, what the earlier one taught."""
+
+from pathlib import Path
+
+import lift
+import pytest
+
+from genlab_helpers import recap
+
+TAUGHT = {
+    name: (path.stem, text)
+    for path in sorted(lift.NOTEBOOKS.glob("*.py"), reverse=True)
+    for name, text in lift.texts(lift.source(path.stem)).items()
+}
+REUSED = lift.texts(Path(recap.__file__).read_text())
+
+
+def test_recap_holds_the_parts_of_kmeans():
+    assert {"kmeans", "best_of", "assign", "update", "plus_plus_start"} <= set(REUSED)
+
+
+@pytest.mark.parametrize("name", REUSED)
+def test_recap_is_word_for_word_what_was_taught(name):
+    assert name in TAUGHT, f"{name} stands in recap but no chapter teaches it"
+    chapter, text = TAUGHT[name]
+    assert REUSED[name] == text, f"{name} differs from {chapter}: copy it again"
