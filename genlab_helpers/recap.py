@@ -20,13 +20,13 @@ def check_points(x, n_clusters, max_iter, tol):
         raise ValueError(f"x is empty, its shape is {tuple(x.shape)}: give some points")
     if not 1 <= n_clusters <= len(x):
         raise ValueError(f"n_clusters must be from 1 to {len(x)}, the number of points")
-    if not torch.isfinite(x).all():
+    if not torch.stack([x.min(), x.max()]).isfinite().all():  # nan spreads to both
         raise ValueError("x holds nan or inf: remove or fill those entries first")
     if max_iter < 1 or not tol >= 0:
         raise ValueError("max_iter must be at least 1 and tol at least 0")
 
 
-BLOCK = 2**24  # numbers in one working array: bounds the memory
+BLOCK = 2**20  # numbers in one working array: bounds the memory
 
 
 def block_size(width):
