@@ -12,8 +12,9 @@
 # *Top row: ten averages that k-means found among handwritten digits without being told
 # a single label. Below each: images it put into that group.*
 #
-# **Time to run:** at most 10 minutes on two CPU cores (`laptop` profile), about a
-# minute on a GPU (`full`), half a minute to try that everything works (`smoke`).
+# **Time to run:** at most 10 minutes on two CPU cores (`laptop` profile) and half a
+# minute to try that everything works (`smoke`); `full`, for a GPU, doubles the number
+# of seeds.
 
 # %% [markdown]
 # ## Why learn without labels at all?
@@ -21,10 +22,10 @@
 # Most of what is called machine learning is taught by example: here is an image, here
 # is its label. That works, and it has three troubles. **Labels cost money**: somebody
 # has to look at every image, and for an X-ray that somebody is a doctor. **Labels are
-# wrong** more often than one thinks: a study of ten widely used test sets estimated 3.3
-# % wrong labels on average (Northcutt et al., 2021). And sometimes **nobody can define
-# them**: what are the "right" groups of all customers, of all galaxies, of all
-# melodies?
+# wrong** more often than one thinks: a study of ten widely used test sets estimates
+# that 3.3 per cent of their labels are (Northcutt et al., 2021). And sometimes **nobody
+# can define them**: what are the "right" groups of all customers, of all galaxies, of
+# all melodies?
 #
 # Data without labels, on the other hand, is everywhere. The methods that use it differ
 # in what they look for:
@@ -197,11 +198,11 @@ print(gaps)
 for step in range(1, 4):
     labels = torch.stack([((p - centers) ** 2).sum(dim=1).argmin() for p in six])
     cost = ((six - centers[labels]) ** 2).sum()
-    print(f"round {step}: assign {labels.tolist()}, cost {cost:.2f}", end="; ")
+    print(f"round {step}: assign {labels.tolist()}, cost {cost:.2f}")
     centers = torch.stack([six[labels == k].mean(dim=0) for k in range(2)])
     cost = ((six - centers[labels]) ** 2).sum()
     places = [[round(v, 2) for v in center] for center in centers.tolist()]
-    print(f"centres {places}, cost {cost:.2f}")
+    print(f"         centres {places}, cost {cost:.2f}")
 
 # %% [markdown]
 # In round 1 the second centre takes four points, because the first one sits in the
@@ -651,8 +652,8 @@ display(Markdown(f"Best solution found: {found}."))
 # %% [markdown]
 # The bars far apart are different *local optima*, not noise: run it again from the same
 # start and you get the same end. The leftmost bar holds the best solution. k-means++
-# reaches it several times as often, at the price of $K$ passes over the data before the
-# first round. It still fails often enough, so one runs several starts and keeps the
+# reaches it more than twice as often, at the price of $K$ passes over the data before
+# the first round. It still fails often enough, so one runs several starts and keeps the
 # least inertia; that needs no labels. This is what the best and the worst end look
 # like:
 
@@ -970,15 +971,16 @@ figures.caption_source(ax.figure, train);
 # share few pixels. The full table says which digits it takes for one another:
 
 # %% mystnb={"image": {"alt": "Confusion table of digits 0 to 9 against ten clusters; 0, 2 and 6 lie mostly in one cluster, 4, 7 and 9 are spread over the same clusters, 1 over two."}}
-table = metrics.contingency(y, best.labels)[:, order]
-fig, ax = plt.subplots(figsize=(7, 4.8))
+counts = metrics.contingency(y, best.labels)[:, order]  # (10, 10)
+table = (100 * counts / counts.sum(axis=1, keepdims=True)).round().astype(int)
+fig, ax = plt.subplots(figsize=(6, 4.8))
 names = [match[k] for k in order]
 plots.confusion(ax, table, row_labels=range(10), column_labels=names,
                   xlabel="cluster, named by its matched digit", ylabel="digit")
 figures.caption_source(fig, train);
 
 # %% [markdown]
-# Each row is a digit, each column a cluster; dark means a large share of the row. Rows
+# Each row is a digit, each column a cluster; the numbers are per cent of the row. Rows
 # with one dark cell are digits that k-means found. Rows 4, 7 and 9 share their columns,
 # and so do 3, 5 and 8. The method has not failed at its task: it did find a division
 # with small squared distances. But distance between pixels is not distance between

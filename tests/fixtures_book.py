@@ -43,6 +43,9 @@ def run(*command, cwd: Path, **variables: str) -> subprocess.CompletedProcess:
     """Run a command in `cwd`; its two streams come back as one text."""
     # The copy's own package must be the one that is imported.
     environment = os.environ | {"PYTHONPATH": str(cwd)} | variables
+    # Called from `make test`, an inner make would speak of being an inner one.
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+        environment.pop(name, None)
     return subprocess.run(
         [str(part) for part in command],
         cwd=cwd,

@@ -71,6 +71,12 @@ def introduced(book: NotebookNode) -> float:
     return sum(before) / len(before)
 
 
+def lost_lines(book: NotebookNode) -> list[str]:
+    """Return lines of prose that the book would drop, taking "% ..." as a comment."""
+    texts = [cell.source for cell in book.cells if cell.cell_type == "markdown"]
+    return [line for text in texts for line in text.splitlines() if line[:1] == "%"]
+
+
 def figures_without_prose(book: NotebookNode) -> list[str]:
     """Return the alt texts of figures that no markdown cell follows."""
     after = [cell.cell_type for cell in book.cells[1:]] + [""]
@@ -129,6 +135,10 @@ def test_words_of_prose_a_line_of_code(book):
 def test_code_has_prose_before_it_and_figures_have_it_after(book):
     assert introduced(book) >= INTRODUCED
     assert figures_without_prose(book) == []
+
+
+def test_no_line_of_prose_is_lost_in_the_book(book):
+    assert lost_lines(book) == []
 
 
 def test_functions_are_short_and_lines_narrow(book):
@@ -221,6 +231,11 @@ def test_prose_must_follow_a_figure():
     assert figures_without_prose(made(figure, md("It is small."))) == []
     assert figures_without_prose(made(figure, py("1"), md("Late."))) == ["A dot"]
     assert figures_without_prose(made(md("a"), figure)) == ["A dot"]
+
+
+def test_a_line_that_starts_with_a_per_cent_sign_is_lost():
+    book = made(md("It is 3\n% of all."), py("%pip list"))
+    assert lost_lines(book) == ["% of all."]
 
 
 def test_functions_and_methods_are_measured_beside_magics():
