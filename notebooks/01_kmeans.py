@@ -3,9 +3,10 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/{{repository}}/blob/main/notebooks/01_kmeans.ipynb)
 #
-# You will derive the oldest clustering method still in daily use, check it by hand on
-# six points, and write it so that sixty thousand images take seconds on a laptop. Then
-# you will see where it fails, why, and what the rest of this course does about it.
+# You will derive one of the oldest clustering methods, still in daily use, check it by
+# hand on six points, and write it so that sixty thousand images take seconds on a
+# laptop. Then you will see where it fails, why, and what the rest of this course does
+# about it.
 #
 # ![Ten blurred digits, the cluster centres that k-means found in MNIST, each above six of its own images](attachment:result.png)
 #
