@@ -5,7 +5,9 @@ import platform
 import random
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Self
@@ -127,6 +129,30 @@ def peak_memory() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def memory_above(task: Callable[[], object]) -> int:
+    """Return the highest resident memory during `task()` above that before, in bytes.
+
+    A second thread looks every 2 ms, so what lives for less may be missed, and so
+    may what fits into memory that the process already holds. Device memory does
+    not count.
+    """
+    process, done = psutil.Process(), threading.Event()
+    seen = [process.memory_info().rss]
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            seen.append(process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        task()
+    finally:
+        done.set()
+        watcher.join()
+    return max(seen) - seen[0]
 
 
 def peak_device_memory(device: torch.device | str) -> int | None:

@@ -66,13 +66,11 @@ if importlib.util.find_spec("genlab_helpers") is None:
     )
 
 import itertools
-import threading
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
-import psutil
 import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
@@ -447,15 +445,14 @@ def check_points(x, n_clusters, max_iter, tol):
         raise ValueError("max_iter must be at least 1 and tol at least 0")
 
 # %% [markdown]
-# The assignment works block by block, so that whatever $N$, $K$ and $D$ are, no working
-# array holds more than about a million numbers (4 MB in float32), few enough for the
-# processor's cache. `squared_gaps` is the matrix product from above. It is where the
-# time goes, hence one trick. A $1 \times 1$
-# **convolution** over an image with $D$ channels multiplies the $D$ numbers of every
-# pixel by a $K \times D$ matrix: the very same product, if each point is a pixel. On
-# CPUs PyTorch computes convolutions with another library than matrix products, and for
-# a tall, narrow product like ours it is often the faster one. The section on cost
-# measures both.
+# The assignment works block by block, so that whatever $N$, $K$ and $D$ are, no table
+# of distances or differences holds more than about a million numbers (4 MB in float32),
+# few enough for the processor's cache. `squared_gaps` is the matrix product from above.
+# It is where the time goes, hence one trick. A 1 × 1 **convolution** over an image with
+# $D$ channels multiplies the $D$ numbers of every pixel by a $K \times D$ matrix: the
+# very same product, if each point is a pixel. On CPUs PyTorch computes convolutions
+# with another library than matrix products, and for a tall, narrow product like ours it
+# is often the faster one. The section on cost measures both.
 
 # %%
 BLOCK = 2**20  # numbers in one working array: bounds the memory
@@ -629,7 +626,7 @@ for wrong in [dict(x=blobs[:0]), dict(n_clusters=501), dict(x=blobs / 0), dict(t
 
 # %%
 places = list(itertools.product([-4, 0, 4], repeat=2))
-nine, nine_y = make_blobs(cfg.n_points, centers=places, cluster_std=0.6, random_state=1)
+nine, _ = make_blobs(cfg.n_points, centers=places, cluster_std=0.6, random_state=1)
 nine = torch.tensor(nine, dtype=torch.float32)  # (500, 2)
 ends = {
     name: [kmeans(nine, 9, init=name, generator=rng) for _ in range(cfg.n_starts)]
@@ -653,10 +650,9 @@ display(Markdown(f"Best solution found: {found}."))
 # %% [markdown]
 # The bars far apart are different *local optima*, not noise: run it again from the same
 # start and you get the same end. The leftmost bar holds the best solution. k-means++
-# reaches it more than twice as often, at the price of $K$ passes over the data before
-# the first round. It still fails often enough, so one runs several starts and keeps the
-# least inertia; that needs no labels. This is what the best and the worst end look
-# like:
+# reaches it far more often, at the price of $K$ passes over the data before the first
+# round. It still fails often enough, so one runs several starts and keeps the least
+# inertia; that needs no labels. This is what the best and the worst end look like:
 
 # %% mystnb={"image": {"alt": "Two panels with Voronoi cells of nine heaps on a grid: on the left every heap has its own centre, on the right some heaps are split between two centres while other centres serve two heaps."}}
 every = sorted(itertools.chain(*ends.values()), key=lambda run: run.inertia)
@@ -845,7 +841,7 @@ fig, ax = plt.subplots(figsize=(7, 3.6))
 bound = {"best known": scan["blobs"][3].inertia / len(blobs)}
 steps = {"Lloyd": lloyd, "hard gradient": hard, "soft gradient": soft}
 plots.curves(ax, steps, xlabel="step", ylabel="mean squared distance",
-               reference=bound, yscale="log");
+             reference=bound, yscale="log");
 
 # %% [markdown]
 # Lloyd is done after a few steps and stays where the poor start has led it. Descent on
@@ -944,11 +940,11 @@ for (name, floor), grade in zip(floors.items(), grades):
                        ceiling=1.0, note="k-means on pixels")
 
 # %% [markdown]
-# A bit more than half of the digits fall into the cluster of their class, five times
-# what one cluster for everything would score, and that from raw pixels and not a single
-# label. Training and test images score alike: ten averages of thousands of images have
-# nothing to overfit with. Remember the accuracy. **It is the number that the last
-# chapter has to beat.**
+# A bit more than half of the digits fall into the cluster of their class, from raw
+# pixels and without a single label; one cluster for everything would score the floor
+# that the run card below names. Training and test images score alike: ten averages of
+# thousands of images have nothing to overfit with. Remember the accuracy. **It is the
+# number that the last chapter has to beat.**
 #
 # We go on with the run of least inertia, a choice that needs no labels. A centre has
 # 784 coordinates, so it is itself an image: the average of its cluster.
@@ -977,7 +973,7 @@ table = (100 * counts / counts.sum(axis=1, keepdims=True)).round().astype(int)
 fig, ax = plt.subplots(figsize=(6, 4.8))
 names = [match[k] for k in order]
 plots.confusion(ax, table, row_labels=range(10), column_labels=names,
-                  xlabel="cluster, named by its matched digit", ylabel="digit")
+                xlabel="cluster, named by its matched digit", ylabel="digit")
 figures.caption_source(fig, train);
 
 # %% [markdown]
@@ -1085,32 +1081,16 @@ record.measure("loop / arrays, time on 500 points", speedup)
 # rounds run; more rounds would use the same arrays again.
 
 # %%
-def memory_above(task):
-    """Highest memory during task() above the memory before it, in bytes."""
-    process, done = psutil.Process(), threading.Event()
-    seen = [process.memory_info().rss]
-
-    def watch():
-        while not done.wait(0.002):
-            seen.append(process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        task()
-    finally:
-        done.set()
-        watcher.join()
-    return max(seen) - seen[0]
-
-
 many = torch.rand(cfg.n_memory, 32, generator=rng)
-above = memory_above(lambda: kmeans(many, 100, max_iter=5, generator=rng))
+above = runtime.memory_above(lambda: kmeans(many, 100, max_iter=5, generator=rng))
 record.measure("memory above the data", above / 1e9, unit="GB",
                note=f"{cfg.n_memory:,} x 32, K = 100")
 print(f"data: {many.nbytes / 1e9:.2f} GB, above it: {above / 1e9:.2f} GB")
 
 # %% [markdown]
+# Most of that is the centred copy, which is as large as the data; the blocks hardly
+# show.
+#
 # ## Touch it
 #
 # This function draws k-means on the blobs for any $K$, start and seed. Here is one

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,7 +36,7 @@ PREINSTALLED = [
     "ipykernel",
     "ipywidgets",
 ]
-EXECUTE = ROOT / "tests" / "execute_alone.py"
+JUPYTER_EXECUTE = Path(sysconfig.get_path("scripts")) / "jupyter-execute"
 
 
 def public_address() -> str:
@@ -84,8 +85,9 @@ def execute(python: Path, folder: Path, chapter: Path, address: str):
     ours = {"PYTHONPATH", "VIRTUAL_ENV", "GENLAB_DATA", "GENLAB_DEVICE"}
     environment = {key: os.environ[key] for key in os.environ.keys() - ours}
     environment |= {"GENLAB_PROFILE": "smoke", "JUPYTER_PATH": str(folder / "share")}
+    options = ["--kernel_name=python3", "--timeout=300", "--inplace"]
     return notebook, subprocess.run(
-        [sys.executable, str(EXECUTE), notebook.name],
+        [str(JUPYTER_EXECUTE), *options, notebook.name],
         cwd=notebook.parent,
         env=environment,
         stdout=subprocess.PIPE,

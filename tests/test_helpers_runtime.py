@@ -4,6 +4,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -206,3 +207,19 @@ def test_versions_are_of_what_is_installed(monkeypatch):
     assert torch.__version__.startswith(found["torch"].partition("+")[0])
     monkeypatch.setattr(runtime, "PACKAGES", ("numpy", "no-such-package-here"))
     assert set(runtime.versions()) == {"genlab-helpers", "numpy"}
+
+
+def test_memory_above_sees_what_a_task_holds_for_a_while():
+    def task():
+        held = torch.ones(25_000_000)  # 100 MB
+        time.sleep(0.05)
+        return held
+
+    assert 90e6 < runtime.memory_above(task) < 200e6
+
+
+def test_memory_above_passes_errors_on_and_stops_watching():
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        runtime.memory_above(lambda: 1 / 0)
+    assert threading.active_count() == before

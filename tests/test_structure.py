@@ -28,6 +28,10 @@ NOT_PROSE = re.compile(
     re.DOTALL,
 )
 WORD = re.compile(r"[^\W\d_][\w'’-]*")
+# A run under nbclient can wait for ever where a widget captures output.
+CAPTURE = re.compile(
+    r"\b(interact|interactive|interactive_output|interact_manual)\(|\bOutput\("
+)
 MAGIC = re.compile(r"^(\s*)[%!].*$", re.MULTILINE)
 
 
@@ -141,6 +145,10 @@ def test_no_line_of_prose_is_lost_in_the_book(book):
     assert lost_lines(book) == []
 
 
+def test_no_widget_captures_output(book):
+    assert [cell.source for cell in code(book) if CAPTURE.search(cell.source)] == []
+
+
 def test_functions_are_short_and_lines_narrow(book):
     lengths = function_lengths(book)
     assert lengths
@@ -236,6 +244,20 @@ def test_prose_must_follow_a_figure():
 def test_a_line_that_starts_with_a_per_cent_sign_is_lost():
     book = made(md("It is 3\n% of all."), py("%pip list"))
     assert lost_lines(book) == ["% of all."]
+
+
+@pytest.mark.parametrize(
+    ("line", "captures"),
+    [
+        ("widgets.interact(explore, k=(1, 9))", True),
+        ("out = widgets.Output()", True),
+        ("interactive_output(f, {})", True),
+        ("control.observe(redraw)", False),
+        ("interaction(x)", False),
+    ],
+)
+def test_widgets_that_capture_output_are_known(line, captures):
+    assert bool(CAPTURE.search(line)) == captures
 
 
 def test_functions_and_methods_are_measured_beside_magics():
