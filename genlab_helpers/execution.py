@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from genlab_helpers import gate, pairs, settings, stamps
+from genlab_helpers import exports, gate, pairs, settings, stamps
 from genlab_helpers.pairs import ChapterError
 
 PICTURE = "result.png"  # the attachment that opens a chapter
@@ -33,7 +33,10 @@ def run(root: Path, stem: str, profile: str | None = None) -> Path:
     settings.check_environment()
     address = pairs.repository(root)
     book = pairs.render(pairs.read_source(pairs.source_path(root, stem)), address)
-    _execute(book, root / pairs.FOLDER, kernel_environment(profile))
+    with tempfile.TemporaryDirectory(prefix="genlab-") as exported:
+        environment = kernel_environment(profile) | {"GENLAB_EXPORTS": exported}
+        _execute(book, root / pairs.FOLDER, environment)
+        written = {path.name: path.read_bytes() for path in Path(exported).iterdir()}
     for cell in stamps.code_cells(book):
         cell.outputs = _tidy(cell.outputs)
     _check_ending(book)
@@ -45,8 +48,20 @@ def run(root: Path, stem: str, profile: str | None = None) -> Path:
         path = root / "_build" / "smoke" / path.name
     elif any(use.get("source") == "stand-in" for use in stamp["data"]):
         path = root / "_build" / "stand-in" / path.name
+    else:
+        _replace_exports(exports.folder(root, stem), written)
     pairs.write(path, book)
     return path
+
+
+def _replace_exports(place: Path, written: dict[str, bytes]) -> None:
+    """Let a folder hold these files and no others."""
+    for path in place.glob("*"):
+        if path.name not in written:
+            path.unlink()
+    for name, content in written.items():
+        place.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content)
 
 
 def kernel_environment(profile: str | None) -> dict[str, str]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from genlab_helpers import pairs, stamps
+from genlab_helpers import exports, pairs, stamps
 from genlab_helpers.pairs import ChapterError, rerun
 from genlab_helpers.sources import SOURCES, SPLITS, digest
 from genlab_helpers.stamps import code_cells
@@ -42,6 +42,7 @@ def reasons(root: Path, stem: str) -> list[str]:
     there = pairs.address_in(book, source) or address
     found = [*_pair(book, source, there, address), *_cells(book), *_contents(book)]
     found += _stamp(book, stem, there)
+    found += _exports(root, book, stem)
     if path.stat().st_size > LARGEST:
         size = path.stat().st_size / 1e6
         found.append(f"{path.name} has {size:.1f} MB, over 3; make its figures smaller")
@@ -158,6 +159,13 @@ def _broken(book, stamp, stem: str, address: str) -> Iterator[str]:
     if stamp["profile"] not in PUBLISHED:
         yield f"it was run in the profile {stamp['profile']!r}, never to be published"
     yield from filter(None, map(_doubt, stamp["data"]))
+
+
+def _exports(root: Path, book, stem: str) -> Iterator[str]:
+    """Compare the arrays beside the page with what the run card says of them."""
+    for card in stamps.cards(book)[:1]:
+        for reason in exports.reasons(root, stem, card.get("exports", [])):
+            yield f"{reason}; run the chapter again: {rerun(stem)}"
 
 
 def _doubt(use: dict) -> str | None:

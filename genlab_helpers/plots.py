@@ -199,6 +199,7 @@ def _apart(wanted: np.ndarray, gap: float) -> np.ndarray:
 def _name_ends(ax: Axes, ends: list[tuple[str, float, float, str]]) -> None:
     """Write each (text, x, y, colour) to the right of its point, without overlap."""
     points = ax.figure.dpi / 72  # pixels a point
+    ax.figure.draw_without_rendering()  # settles limits and layout
     old = ax.transData.transform([end[1:3] for end in ends])[:, 1] / points
     for end, shift in zip(ends, _apart(old, 14.0) - old, strict=True):
         text, x, y, colour = end

@@ -5,20 +5,24 @@ that tests and the results page read the numbers from the published notebook.
 """
 
 import json
+import statistics
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Self
 
-from genlab_helpers import runtime
+from genlab_helpers import exports, runtime
 from genlab_helpers.card import RunCard
+from genlab_helpers.metrics import to_numpy
+from genlab_helpers.settings import variable
 
 SCHEMA = 1
 # What the run's end writes; everything else is known at its start or added on the way.
 ENDING = ("seconds", "peak_memory_bytes", "peak_device_memory_bytes", "versions")
 FIELDS = {
     *("schema", "chapter", "profile", "seed", "settings", "data", "machine", "date"),
-    *("measurements", "series"),
+    *("measurements", "series", "exports"),
     *ENDING,
 }
 
@@ -45,6 +49,7 @@ class RunRecord:
             "date": datetime.now(UTC).date().isoformat(),
             "measurements": [],
             "series": {},
+            "exports": [],
         }
 
     def use(self, image_set) -> None:
@@ -96,6 +101,24 @@ class RunRecord:
         _check_spread(name, entry["seeds"], entry["spread"])
         self._facts["measurements"].append(entry)
 
+    def measure_seeds(self, name: str, values, **options) -> None:
+        """Write down the mean of one result a seed, and their standard deviation.
+
+        values: (S,) finite numbers, S >= 1; one alone has no spread. options: those
+        of `measure` but for seeds and spread.
+        """
+        numbers = [_number(f"A value of {name!r}", value) for value in values]
+        if not numbers:
+            raise ValueError(f"{name!r} has no value: give one for every seed")
+        spread = statistics.stdev(numbers) if len(numbers) > 1 else None
+        self.measure(
+            name,
+            statistics.fmean(numbers),
+            seeds=len(numbers),
+            spread=spread,
+            **options,
+        )
+
     def series(self, name: str, values) -> None:
         """Write down a number over time, such as a loss: (T,) finite numbers.
 
@@ -107,6 +130,28 @@ class RunRecord:
             _number(f"Number {step} of the series {name!r}", value)
             for step, value in enumerate(values)
         ]
+
+    def export(self, name: str, arrays: dict[str, Any]) -> None:
+        """Keep arrays for the page that shows this chapter, and note their digest.
+
+        name: such as "code_map". arrays: label -> tensor or array of numbers, which
+        are rounded to float16. A file is written only where the maintainer's tool
+        runs the chapter outside ``smoke``; see `genlab_helpers.exports` for its form.
+        Raises ValueError, and changes nothing, for a name used before or what
+        `exports.script` refuses.
+        """
+        file_name = f"{name}.js"
+        self._refuse_used(file_name, (e["file"] for e in self._facts["exports"]))
+        content = exports.script(
+            self._facts["chapter"],
+            name,
+            {label: to_numpy(values) for label, values in arrays.items()},
+        )
+        if (place := variable("GENLAB_EXPORTS")) and self._facts["profile"] != "smoke":
+            (Path(place) / file_name).write_bytes(content)
+        self._facts["exports"].append(
+            {"file": file_name, "sha256": exports.digest(content)}
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a copy in plain types; while the run goes on, its time so far."""

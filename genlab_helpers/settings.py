@@ -20,6 +20,8 @@ VARIABLES = {
     "(default: a cache folder of your user account)",
     "GENLAB_DEVICE": "where to compute: cpu, cuda, cuda:N (N = 0, 1, ...) or mps "
     "(default: the first of cuda, mps, cpu that is there)",
+    "GENLAB_EXPORTS": "a folder for the arrays that pages show "
+    "(set by the tool that runs a chapter; nobody else needs it)",
 }
 
 DEVICE_PATTERN = re.compile(r"cpu|mps|cuda(:(0|[1-9][0-9]{0,2}))?")

@@ -56,6 +56,7 @@ RECORD = {
         }
     ],
     "series": {},
+    "exports": [],
 }
 SOURCE = f'''\
 # ---

@@ -268,8 +268,9 @@ def test_curves_draw_the_numbers_and_name_them(ax):
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "cost")
 
 
-def test_names_at_the_ends_do_not_overlap_and_stay_inside(ax):
-    ys = {f"curve {i}": np.linspace(0, 1 + i / 1000, 50) for i in range(6)}
+@pytest.mark.parametrize("ends", [[1 + i / 1000 for i in range(6)], [0, 11.5, 11.7]])
+def test_names_at_the_ends_do_not_overlap_and_stay_inside(ax, ends):
+    ys = {f"curve {i}": np.linspace(20, end, 50) for i, end in enumerate(ends)}
     plots.curves(ax, ys, xlabel="step", ylabel="loss", reference={"one": 1.0})
     ax.figure.canvas.draw()
     boxes = [text.get_window_extent() for text in ax.texts]

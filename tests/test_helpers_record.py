@@ -1,6 +1,7 @@
 """The record keeps what it is told, refuses what is not a number, and shows both."""
 
 import json
+import math
 import re
 from dataclasses import dataclass, replace
 from datetime import date
@@ -250,6 +251,28 @@ def test_a_name_is_used_once_and_the_first_value_stays():
     facts = record.to_dict()
     assert facts["measurements"][0]["value"] == 0.5
     assert facts["series"]["loss"] == [1.0]
+
+
+def test_seeds_give_mean_and_standard_deviation():
+    record = new_record()
+    record.measure_seeds("error", torch.tensor([1.0, 2.0, 4.0]), unit="dB", floor=0.0)
+    record.measure_seeds("alone", [3])
+    several, alone = record.to_dict()["measurements"][-2:]
+    assert several["value"] == pytest.approx(7 / 3)
+    assert several["spread"] == pytest.approx(np.std([1, 2, 4], ddof=1))
+    assert (several["seeds"], several["unit"], several["floor"]) == (3, "dB", 0.0)
+    assert (alone["value"], alone["seeds"], alone["spread"]) == (3, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"), [([], "no value"), ([1.0, math.nan], "finite")]
+)
+def test_seeds_without_good_values_are_refused(values, reason):
+    record = new_record()
+    before = record.to_dict()["measurements"]
+    with pytest.raises(ValueError, match=reason):
+        record.measure_seeds("error", values)
+    assert record.to_dict()["measurements"] == before
 
 
 def test_series_take_tensors_and_name_the_bad_step():

@@ -42,7 +42,9 @@ def refused(*words):
 
 
 def test_the_variables_are_exactly_these():
-    assert set(VARIABLES) == {"GENLAB_PROFILE", "GENLAB_DATA", "GENLAB_DEVICE"}
+    assert set(VARIABLES) == {
+        *("GENLAB_PROFILE", "GENLAB_DATA", "GENLAB_DEVICE", "GENLAB_EXPORTS")
+    }
     assert PROFILES == ("smoke", "laptop", "full")
 
 

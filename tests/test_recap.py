@@ -4,6 +4,7 @@ from pathlib import Path
 
 import lift
 import pytest
+import torch
 
 from genlab_helpers import recap
 
@@ -17,6 +18,15 @@ REUSED = lift.texts(Path(recap.__file__).read_text())
 
 def test_recap_holds_the_parts_of_kmeans():
     assert {"kmeans", "best_of", "assign", "update", "plus_plus_start"} <= set(REUSED)
+
+
+def test_recap_holds_the_convolutional_autoencoder_and_it_works_alone():
+    assert {"ConvEncoder", "ConvDecoder", "check_shape"} <= set(REUSED)
+    codes = recap.ConvEncoder(3, final_relu=True)(torch.rand(2, 1, 28, 28))
+    assert codes.shape == (2, 3)
+    assert recap.ConvDecoder(3)(codes).shape == (2, 1, 28, 28)
+    with pytest.raises(ValueError, match="resize"):
+        recap.ConvEncoder(3)(torch.rand(2, 1, 32, 32))
 
 
 @pytest.mark.parametrize("name", REUSED)
