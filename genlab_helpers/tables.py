@@ -1,6 +1,7 @@
 """Small tables for a page: rows of results, and the layers of a network."""
 
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 
 import torch
 from IPython.display import Markdown
@@ -29,13 +30,10 @@ def layers(modules: Iterable[nn.Module], x: torch.Tensor) -> Markdown:
     are the layers.
     """
     rows, modules = [("(input)", str(tuple(x.shape)), "")], list(modules)
-    modes = [layer.training for layer in modules]
     for layer in modules:
         with torch.inference_mode():
-            x = layer.eval()(x)
+            x = deepcopy(layer).eval()(x)  # a copy: running averages and modes stay
         rows.append((type(layer).__name__, str(tuple(x.shape)), _size(layer)))
-    for layer, mode in zip(modules, modes, strict=True):
-        layer.train(mode)
     rows.append(("all", "", sum(_size(layer) for layer in modules)))
     return table(("layer", "shape of its output", "parameters"), rows)
 

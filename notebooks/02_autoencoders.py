@@ -480,9 +480,9 @@ display(tables.table(("recipe", "epochs", "seconds", "train", "test"), rows))
 # All three pass PCA's line within a few epochs; then they part. The tutorial's curve
 # falls slowly and is still falling at the end. The same network with the schedule
 # starts faster and then gets *stuck*, at a worse error. And with nothing but the ReLU
-# on the code taken away, the same recipe leaves both far behind, in about a quarter of
-# the tutorial's time. So a faster recipe alone is no gift. Something happens to the
-# numbers behind that ReLU, and further down we will look at them one by one.
+# on the code taken away, the same recipe leaves both far behind, in a fraction of the
+# tutorial's time. So a faster recipe alone is no gift. Something happens to the numbers
+# behind that ReLU, and further down we will look at them one by one.
 #
 # Training and test error stay close together. With sixty thousand images and a
 # bottleneck, the network has little room to learn images by heart.
@@ -724,9 +724,9 @@ for layer in every:
 tables.layers(every, test_x[:1])
 
 # %% [markdown]
-# The convolutions themselves have few weights; most sit in the two linear layers beside
-# the code. In all there are far fewer than the stacked network's. Train it from several
-# seeds, and the stacked one as often, to know how much is luck:
+# The largest layers are the two between 32 and 64 channels and the two linear ones
+# beside the code. In all there are far fewer weights than in the stacked network. Train
+# it from several seeds, and the stacked one as often, to know how much is luck:
 
 # %%
 conv_recipe = recipe | dict(epochs=cfg.conv_epochs, rate=cfg.conv_rate)
@@ -878,7 +878,7 @@ for loss_of in (forgotten_input, denoising):
 # We train two, one with ten numbers and one with 64. Then the same noisy digits are
 # given to each:
 
-# %% mystnb={"image": {"alt": "Five rows of ten digits: clean, with strong grey noise, what the network with the forgotten input makes of the noisy ones (blurred and often wrong digits), and clean-looking results of the two denoising networks, the wider code closest to the originals."}}
+# %% mystnb={"image": {"alt": "Five rows of ten digits: clean, with strong grey noise, what the network with the forgotten input makes of the noisy ones (faint and partly wrong digits), and clean-looking results of the two denoising networks, the wider code closest to the originals."}}
 def spoil(clean, generator):
     return add_noise(clean, cfg.noise, generator)
 
@@ -899,10 +899,10 @@ grids.before_after(rows, ax=ax)
 figures.caption_source(fig, test);
 
 # %% [markdown]
-# Compare the last three rows with the first. The network that never saw noise takes
-# specks for ink and often draws another digit. With ten numbers the right network draws
-# clean digits, sometimes a more average one than the original; with 64 it also keeps
-# the writer's hand.
+# Compare the last three rows with the first. The network that never saw noise draws
+# faint strokes, and some of its digits are other ones. With ten numbers the right
+# network draws clean digits, sometimes a more average one than the original; with 64 it
+# also keeps the writer's hand.
 #
 # How good is that? A fair judge needs a strong classical opponent. A **Gaussian
 # filter** replaces each pixel by a weighted mean of its neighbourhood, a **median
@@ -1058,8 +1058,9 @@ record.measure("two numbers, test MSE", map_run["test"][-1], **marks)
 # %% [markdown]
 # Without labels, the digits have sorted themselves: those that look alike lie near each
 # other, and the decoder changes one into the next without a jump. There are also places
-# where two digits overlap, and patches that decode to something between digits. Two
-# numbers are not enough for ten kinds of digits in all handwritings.
+# where digits overlap (the label of the 4 lies under that of the 9), and patches that
+# decode to something between digits. Two numbers are not enough for ten kinds of digits
+# in all handwritings.
 #
 # ## Between two digits
 #
@@ -1271,8 +1272,8 @@ widgets.VBox([*sliders.values(), picture])
 # * An autoencoder learns a short code by having to rebuild its input from it. No labels
 #   are involved.
 # * A linear one is PCA. Kinks let the network follow curved families of pictures, and
-#   convolutions let it use each stroke everywhere: the error falls to about a third of
-#   PCA's for the same ten numbers.
+#   convolutions let it use each stroke everywhere: the error falls far below PCA's for
+#   the same ten numbers.
 # * A recipe matters as much as an architecture: the learning rate's schedule, the
 #   batch, no ReLU on the code.
 # * Trained on spoiled input with the clean target, it removes noise much better than
