@@ -93,13 +93,16 @@ def _run_rows(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
     memory = memory_text(facts["peak_memory_bytes"])
     if facts["peak_device_memory_bytes"] is not None:
         memory += f", and {memory_text(facts['peak_device_memory_bytes'])} on the GPU"
+    time = seconds_text(facts["seconds"])
+    if facts["resumed_seconds"]:
+        time += f", {seconds_text(facts['resumed_seconds'])} of it before a restart"
     where = f"{machine['device']}, {machine['system']}, Python {machine['python']}"
     versions = ", ".join(f"{name} {text}" for name, text in facts["versions"].items())
     return [
         ("What it ran on", where, ""),
         *(("Data", _origin(entry), entry["sha256"]) for entry in facts["data"]),
         ("Profile", facts["profile"], ""),
-        ("Time", seconds_text(facts["seconds"]), ""),
+        ("Time", time, ""),
         ("Peak memory", memory, ""),
         ("Versions", versions, ""),
         ("Seed", str(facts["seed"]), ""),

@@ -1,12 +1,14 @@
-"""How well a clustering agrees with known labels (chapter 1).
+"""How well a clustering agrees with labels, and generated images with real ones.
 
-Every function takes two sequences of N whole numbers, arrays or tensors on any
-device, and compares them without ever assuming that cluster 3 means class 3.
+The measures of a clustering (chapter 1) take two sequences of N whole numbers, arrays
+or tensors on any device, and never assume that cluster 3 means class 3. Those of a
+generator (from chapter 3) take features of images, one row an image.
 """
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.neighbors import NearestNeighbors
 
 
 def to_numpy(values) -> np.ndarray:
@@ -106,3 +108,64 @@ def ari(y_true, y_pred) -> float:
     It can fall to -0.5 (Hubert and Arabie 1985). Raises as `contingency` does.
     """
     return float(adjusted_rand_score(*_pair(y_true, y_pred)))
+
+
+def frechet_distance(a, b) -> float:
+    """Return the squared Fréchet distance of normal distributions fitted to features.
+
+    a: (N, D), b: (M, D) features, N, M >= 2, in any unit; the result, at least 0, has
+    that unit squared: |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), with means m
+    and covariances S (Dowson and Landau 1982; as a score of generators Heusel et al.
+    2017, https://doi.org/10.48550/arXiv.1706.08500). It shrinks as N and M grow:
+    compare only values for the same N, M and features. Raises ValueError for other
+    shapes or values that are not finite.
+    """
+    a, b = _features("a", a), _features("b", b)
+    _same_width(a, b)
+    cov_a, cov_b = np.cov(a, rowvar=False, ddof=0), np.cov(b, rowvar=False, ddof=0)
+    cov_a, cov_b = np.atleast_2d(cov_a), np.atleast_2d(cov_b)
+    values, vectors = np.linalg.eigh(cov_a)
+    root = vectors * np.sqrt(values.clip(0)) @ vectors.T  # symmetric square root of S_a
+    # S_a S_b has the eigenvalues of this symmetric matrix, so their roots add up alike.
+    common = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
+    shift = np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
+    return float(max(shift + np.trace(cov_a) + np.trace(cov_b) - 2 * common, 0.0))
+
+
+def coverage(real, fake, n_neighbors: int = 5) -> float:
+    """Return the share of real images, in [0, 1], that some generated image resembles.
+
+    real: (N, D), fake: (M, D) features, N > n_neighbors. A real image counts if a fake
+    lies no farther from it than its n_neighbors-th nearest real one (Naeem et al. 2020,
+    https://doi.org/10.48550/arXiv.2002.09797). Raises as `frechet_distance` does.
+    """
+    real, fake = _features("real", real), _features("fake", fake)
+    _same_width(real, fake)
+    if not 1 <= n_neighbors < len(real):
+        raise ValueError(
+            f"n_neighbors must be from 1 to {len(real) - 1}, not {n_neighbors}"
+        )
+    among_real = NearestNeighbors(n_neighbors=n_neighbors).fit(real)
+    radius = among_real.kneighbors()[0][:, -1]  # without the image itself
+    to_fake = NearestNeighbors(n_neighbors=1).fit(fake).kneighbors(real)[0][:, 0]
+    return float((to_fake <= radius).mean())
+
+
+def _features(name: str, values) -> np.ndarray:
+    array = to_numpy(values)
+    if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
+        raise ValueError(
+            f"{name} must have shape (N, D) with N >= 2, not {array.shape}:"
+            " one row of features an image"
+        )
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds values that are not finite")
+    return array
+
+
+def _same_width(a: np.ndarray, b: np.ndarray) -> None:
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"features of {a.shape[1]} and {b.shape[1]} numbers cannot be compared"
+        )

@@ -4,11 +4,15 @@ Each stands in the notebook named above it, where it is derived and explained; a
 holds both texts to be equal. Nothing new is taught here.
 """
 
+import itertools
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from genlab_helpers import metrics, runtime
 
 # ---- chapter 1, 01_kmeans: k-means (Lloyd, 1982; Arthur and Vassilvitskii, 2007)
 
@@ -209,3 +213,134 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z):
         return self.layers(z)
+
+
+# ---- chapter 3, 03_gan: the game, its two steps, and the players for clothes
+
+
+def leaky():
+    """Return the activation of most networks here: slope 0.2 below zero."""
+    return nn.LeakyReLU(0.2)
+
+
+def bce(logits, target):
+    """Mean binary cross-entropy of logits (B, 1) against one target, 1.0 or 0.0."""
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
+
+
+def discriminator_step(generator, discriminator, optimizer, real, z, loss=bce):
+    """Let D learn that real images are 1 and drawn ones 0; return its mean loss."""
+    drawn = generator(z).detach()  # the generator must not learn from this
+    d_loss = (loss(discriminator(real), 1.0) + loss(discriminator(drawn), 0.0)) / 2
+    optimizer.zero_grad()
+    d_loss.backward()
+    optimizer.step()
+    return d_loss.detach()
+
+
+def generator_step(generator, discriminator, optimizer, z, loss=bce):
+    """Let G learn what makes D say 1 to its images; return its loss."""
+    g_loss = loss(discriminator(generator(z)), 1.0)
+    optimizer.zero_grad()
+    g_loss.backward()
+    optimizer.step()
+    return g_loss.detach()
+
+
+@torch.inference_mode()
+def draw(generator, z):
+    """Images from noise z (N, noise_size), with dropout and the like switched off."""
+    generator.eval()
+    images = torch.cat([generator(part) for part in z.split(1000)])
+    generator.train()
+    return images
+
+
+class Game:
+    """Two players and all that the next step depends on."""
+
+    parts = ("g", "d", "g_opt", "d_opt")
+
+    def __init__(self, g, d, noise, noise_size, rates, betas, seed=0):
+        self.g, self.d, self.noise, self.noise_size = g, d, noise, noise_size
+        adam = partial(torch.optim.Adam, betas=betas, fused=True)
+        self.g_opt = adam(g.parameters(), lr=rates[0])
+        self.d_opt = adam(d.parameters(), lr=rates[1])
+        self.rng = torch.Generator().manual_seed(seed)
+        self.fixed = self.draw_noise(64, torch.Generator().manual_seed(1))
+        kinds = ("d_loss", "g_loss", "seconds", "samples", "watched")
+        self.history = {kind: [] for kind in kinds}
+
+    def draw_noise(self, n, generator):
+        z = self.noise(n, self.noise_size, generator=generator)
+        return z.to(next(self.g.parameters()).device)
+
+    def step(self, real):
+        """Let both players learn once, from real images (B, 1, 28, 28): losses (2,)."""
+        z = self.draw_noise(len(real), self.rng)
+        d_loss = discriminator_step(self.g, self.d, self.d_opt, real, z)
+        z = self.draw_noise(len(real), self.rng)
+        return torch.stack((d_loss, generator_step(self.g, self.d, self.g_opt, z)))
+
+    def epoch(self, x, batch_size):
+        """Play through images x (N, 1, 28, 28) once, in a new order."""
+        total = torch.zeros(2, device=x.device)
+        for rows in torch.randperm(len(x), generator=self.rng).split(batch_size):
+            total += len(rows) * self.step(x[rows.to(x.device)])
+        d_loss, g_loss = (total / len(x)).tolist()
+        self.history["d_loss"].append(d_loss)
+        self.history["g_loss"].append(g_loss)
+        self.history["samples"].append(draw(self.g, self.fixed).cpu())
+
+    def state_dict(self):
+        parts = {name: getattr(self, name).state_dict() for name in self.parts}
+        random = dict(rng=self.rng.get_state(), dropout=torch.get_rng_state())
+        return parts | random | dict(history=self.history)
+
+    def load_state_dict(self, state):
+        for name in self.parts:
+            getattr(self, name).load_state_dict(state[name])
+        self.rng.set_state(state["rng"])
+        torch.set_rng_state(state["dropout"])
+        self.history = state["history"]
+
+
+def play(game, x, epochs, batch_size, checkpoint, watch=None):
+    """Play until `epochs` are done, from the checkpoint on if there is one.
+
+    watch: is given the generator after each epoch; what it returns is kept.
+    """
+    if saved := checkpoint.load():
+        game.load_state_dict(saved)
+    while len(game.history["seconds"]) < epochs:
+        with runtime.Stopwatch(x.device) as stopwatch:
+            game.epoch(x, batch_size)
+        game.history["seconds"].append(stopwatch.seconds)
+        if watch:
+            game.history["watched"].append(watch(game.g))
+        checkpoint.save(**game.state_dict())
+    return game
+
+
+def score(images, judged_by, features):
+    """Fréchet distance of images (N, 1, 28, 28) to features; shares of classes."""
+    distance = metrics.frechet_distance(features, judged_by.features(images))
+    counts = torch.bincount(judged_by.classify(images), minlength=10)
+    return distance, counts / len(images)
+
+
+def clothes_generator(noise_size):
+    """Noise (B, noise_size) -> images (B, 1, 28, 28) in [-1, 1]."""
+    layers = []
+    for inputs, outputs in itertools.pairwise((noise_size, 256, 512, 1024)):
+        layers += [nn.Linear(inputs, outputs), leaky()]
+    image = [nn.Linear(1024, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28))]
+    return nn.Sequential(*layers, *image)
+
+
+def clothes_discriminator():
+    """Images (B, 1, 28, 28) -> logits (B, 1)."""
+    layers = [nn.Flatten()]  # (B, 1, 28, 28) -> (B, 784)
+    for inputs, outputs in itertools.pairwise((784, 1024, 512, 256)):
+        layers += [nn.Linear(inputs, outputs), leaky(), nn.Dropout(0.3)]
+    return nn.Sequential(*layers, nn.Linear(256, 1))

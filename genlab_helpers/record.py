@@ -22,7 +22,7 @@ SCHEMA = 1
 ENDING = ("seconds", "peak_memory_bytes", "peak_device_memory_bytes", "versions")
 FIELDS = {
     *("schema", "chapter", "profile", "seed", "settings", "data", "machine", "date"),
-    *("measurements", "series", "exports"),
+    *("measurements", "series", "exports", "resumed_seconds"),
     *ENDING,
 }
 
@@ -50,6 +50,7 @@ class RunRecord:
             "measurements": [],
             "series": {},
             "exports": [],
+            "resumed_seconds": 0.0,
         }
 
     def use(self, image_set) -> None:
@@ -57,6 +58,17 @@ class RunRecord:
         origin = _plain("The provenance of the data", image_set.provenance())
         if origin not in self._facts["data"]:
             self._facts["data"].append(origin)
+
+    def resume(self, seconds: float) -> None:
+        """Count the seconds of an earlier run that this one goes on from.
+
+        They are added to the run's time, and the card says so. Raises ValueError, and
+        changes nothing, for a number that is negative or not finite.
+        """
+        seconds = _number("The time of the earlier run", seconds)
+        if seconds < 0:
+            raise ValueError(f"The time of the earlier run must be >= 0, got {seconds}")
+        self._facts["resumed_seconds"] += seconds
 
     def measure(
         self,
@@ -190,7 +202,9 @@ class RunRecord:
         if self._started is None:
             return {}
         ending = (
-            round(time.perf_counter() - self._started, 3),
+            round(
+                time.perf_counter() - self._started + self._facts["resumed_seconds"], 3
+            ),
             runtime.peak_memory(),
             runtime.peak_device_memory(self._device),
             runtime.versions(),

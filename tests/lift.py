@@ -30,7 +30,9 @@ def texts(python: str) -> dict[str, str]:
     lines, found = python.splitlines(), {}
     for node in ast.parse(python).body:
         if name := name_of(node):
-            found[name] = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+            marks = getattr(node, "decorator_list", [])
+            first = min(part.lineno for part in (node, *marks))
+            found[name] = "\n".join(lines[first - 1 : node.end_lineno])
     return found
 
 

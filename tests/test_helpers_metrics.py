@@ -1,4 +1,4 @@
-"""Clustering scores against brute force and against their definitions."""
+"""The scores against brute force, closed forms and their definitions."""
 
 from itertools import permutations
 
@@ -7,7 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import sqrtm
 
+from genlab_helpers import metrics
 from genlab_helpers.metrics import (
     ari,
     clustering_accuracy,
@@ -124,3 +126,85 @@ def test_tensors_and_arrays_agree():
 def test_bad_labels_are_refused(score, y_true, y_pred, reason):
     with pytest.raises(ValueError, match=reason):
         score(y_true, y_pred)
+
+
+# ----------------------------------------------------------------- generated images
+
+
+def normal(mean, cov, n, seed=0):
+    """Draw n points whose sample mean and covariance are exactly those given."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, len(mean)))
+    x -= x.mean(axis=0)
+    x = (
+        x
+        @ np.linalg.inv(
+            np.linalg.cholesky(np.atleast_2d(np.cov(x, rowvar=False, ddof=0)))
+        ).T
+    )
+    return x @ np.linalg.cholesky(cov).T + mean
+
+
+def covariance(d, seed):
+    a = np.random.default_rng(seed).standard_normal((d, d))
+    return a @ a.T + 0.1 * np.eye(d)
+
+
+def test_frechet_distance_of_two_lines():
+    a = normal([0.0], np.array([[4.0]]), 100)
+    b = normal([3.0], np.array([[1.0]]), 200, seed=1)
+    assert metrics.frechet_distance(a, b) == pytest.approx(3**2 + (2 - 1) ** 2)
+
+
+def test_frechet_distance_with_shared_axes_has_a_closed_form():
+    a = normal([0, 1], np.diag([4.0, 9.0]), 50)
+    b = normal([2, 1], np.diag([1.0, 25.0]), 70, seed=1)
+    assert metrics.frechet_distance(a, b) == pytest.approx(4 + 1 + 4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_frechet_distance_is_that_of_the_matrix_root(seed):
+    cov_a, cov_b = covariance(6, seed), covariance(6, seed + 10)
+    mean = np.linspace(0, 2, 6)
+    found = metrics.frechet_distance(
+        normal(0 * mean, cov_a, 80), normal(mean, cov_b, 90, seed=1)
+    )
+    root = sqrtm(cov_a @ cov_b).real
+    expected = mean @ mean + np.trace(cov_a + cov_b - 2 * root)
+    assert found == pytest.approx(expected)
+
+
+def test_frechet_distance_of_equal_features_is_zero_even_if_degenerate():
+    a = torch.rand(20, 5)
+    a[:, 2] = 1.0
+    assert metrics.frechet_distance(a, a.double()) == pytest.approx(0, abs=1e-6)
+    assert metrics.frechet_distance(a[:3], a[:3]) == pytest.approx(0, abs=1e-6)
+    shifted = a + torch.tensor([0.0, 0, 2, 0, 0])
+    assert metrics.frechet_distance(a, shifted) == pytest.approx(4, abs=1e-4)
+
+
+def test_coverage_counts_the_real_points_that_are_met():
+    real = np.array([[0.0], [1], [2], [3], [100], [101], [102], [103]])
+    assert metrics.coverage(real, real, 1) == 1
+    assert metrics.coverage(real, np.array([[0.5], [1.5], [2.5]]), 1) == 0.5
+    assert metrics.coverage(real, np.array([[50.0], [60.0]]), 3) == 0
+
+
+@pytest.mark.parametrize("measure", [metrics.frechet_distance, metrics.coverage])
+@pytest.mark.parametrize(
+    ("a", "b", "reason"),
+    [
+        (np.ones(3), np.ones((3, 2)), "shape"),
+        (np.ones((3, 2)), np.ones((1, 2)), "shape"),
+        (np.ones((3, 2)), np.ones((3, 4)), "cannot be compared"),
+        (np.ones((3, 2)), np.full((3, 2), np.nan), "not finite"),
+    ],
+)
+def test_features_that_make_no_sense_are_refused(measure, a, b, reason):
+    with pytest.raises(ValueError, match=reason):
+        measure(a, b)
+
+
+def test_coverage_needs_more_points_than_neighbours():
+    with pytest.raises(ValueError, match="from 1 to 2"):
+        metrics.coverage(np.ones((3, 2)), np.ones((3, 2)), 3)

@@ -176,6 +176,23 @@ def test_the_card_stops_the_clock(monkeypatch):
     assert record.card().facts["seconds"] == 7.25
 
 
+def test_seconds_of_an_earlier_run_are_added_and_said(monkeypatch):
+    now = iter([100.0, 107.25])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    record = new_record()
+    record.resume(60)
+    record.resume(30.5)
+    for bad in (-1, float("nan"), "1"):
+        with pytest.raises(ValueError, match="earlier run"):
+            record.resume(bad)
+    card = record.card()
+    assert card.facts["resumed_seconds"] == 90.5
+    assert card.facts["seconds"] == 97.75
+    said = "1 min 38 s, 1 min 30 s of it before a restart"
+    assert said in repr(card)
+    assert said in card._repr_mimebundle_()["text/html"]
+
+
 def test_data_is_noted_once_and_each_split_for_itself():
     record = new_record()
     for one in (image_set(), image_set(), image_set(split="test")):
