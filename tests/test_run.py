@@ -171,7 +171,12 @@ def test_an_interrupted_run_leaves_nothing_behind(fresh):
     edit_source(fresh, "print(2 + 2)", "import time\ntime.sleep(60)")
     command = [sys.executable, "-m", "genlab_helpers.notebooks", "run", "1"]
     with subprocess.Popen(
-        command, cwd=fresh, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=fresh,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A suite that was itself started in the background ignores Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         said = ""
         while "import time" not in said:
