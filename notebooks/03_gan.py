@@ -215,7 +215,9 @@ grids.before_after(pictures);
 #
 # $$D^*(x) = \frac{p(x)}{p(x) + q(x)} .$$
 #
-# That is the share of real images among all images that look like $x$.
+# The second derivative, $-\frac{p}{D^2} - \frac{q}{(1 - D)^2}$, is negative, so that
+# this is the maximum. And it says something simple: $D^*(x)$ is the share of real
+# images among all images that look like $x$.
 #
 # **What the generator then minimises.** Put $D^*$ into $V$, and divide both fractions
 # by 2, so that the mean density $m = (p + q)/2$ appears:
@@ -224,14 +226,22 @@ grids.before_after(pictures);
 # = -\log 4 + \mathrm{KL}(p \,\|\, m) + \mathrm{KL}(q \,\|\, m)
 # = -\log 4 + 2\,\mathrm{JSD}(p, q) .$$
 #
-# The two Kullback-Leibler divergences make up twice the **Jensen-Shannon divergence**
-# of $p$ and $q$. It is never negative, and zero only if $p = q$. So the game has
-# exactly one solution: **the generator's images are distributed like the real ones, and
-# $D = 1/2$ everywhere.** Each cross-entropy is then
-# $-\log\frac12 = \log 2 \approx 0.693$, their sum $1.386$. In this course $d\_loss$ is
-# the *mean* of the two, so its reference is $\log 2$. Train $D$ with the squared error
-# against 1 and 0 in place of BCE, and by the same argument $D^*$ is the same, and the
-# reference is $(1 - \frac12)^2 = 0.25$.
+# Here $\mathrm{KL}(p \,\|\, m) = \mathbb{E}_p[\log \frac{p}{m}]$ is the
+# Kullback-Leibler divergence. It is never negative: $\log t \le t - 1$ for every
+# $t > 0$, so that
+#
+# $$-\mathrm{KL}(p \,\|\, m) = \mathbb{E}_p\Big[\log \frac{m}{p}\Big]
+# \le \mathbb{E}_p\Big[\frac{m}{p} - 1\Big] \le 0 ,$$
+#
+# with equality only where $m = p$. The two of them make up twice the **Jensen-Shannon
+# divergence** of $p$ and $q$, which is therefore zero only if $p = m = q$. So the game
+# has exactly one solution, provided that $G$ can express it: **the generator's images
+# are distributed like the real ones, and $D = 1/2$ everywhere.** Each cross-entropy is
+# then $-\log\frac12 = \log 2 \approx 0.693$, their sum $1.386$. In this course
+# $d\_loss$ is the *mean* of the two, so its reference is $\log 2$. Train $D$ with the
+# squared error against 1 and 0 in place of BCE, that is, let it minimise
+# $p\,(1 - D)^2 + q\,D^2$ at each $x$: the derivative $-2p(1 - D) + 2qD$ is zero at the
+# same $D^*$, and at $D = 1/2$ the reference is $(1 - \frac12)^2 = 0.25$.
 #
 # Let us check this on a world of four possible images, where $p$ and $q$ are two short
 # lists and $D$ is a table of four numbers, trained by gradient descent:
