@@ -73,8 +73,10 @@ from genlab_helpers.record import RunRecord
 from genlab_helpers.settings import Settings
 
 # %% [markdown]
-# All numbers that you may want to change. Whatever was chosen by trying was chosen by
-# the distance to *training* images; the test images only report.
+# All numbers that you may want to change. What this chapter chooses, and the slow
+# generator near its end, was chosen by the distance to *training* images. Rates and
+# numbers of epochs come from first tries, some of which looked at the test images too,
+# never at a label.
 
 # %% tags=["settings"]
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +145,7 @@ for name, (its_judge, real) in judges.items():
 # pixels, not the weights, until it is sure. We try it with the judge and with the
 # simplest classifier there is, a single linear layer, trained here for one epoch.
 
-# %% mystnb={"image": {"alt": "Two rows of ten pictures, one for each label: with the single layer blurred, mirrored-out ghosts of digits, with the convolutional judge grey noise in which no digit can be seen."}}
+# %% mystnb={"image": {"alt": "Two rows of ten pictures, one for each label: with the single layer patchy stencils in which a few digits can be guessed, with the convolutional judge stripes and noise in which no digit can be seen."}}
 def dream(classifier, labels, start, steps):
     """Change images, given as logits (B, 1, 28, 28), until they get labels (B,)."""
     paint = start.clone().requires_grad_()
@@ -173,11 +175,11 @@ grids.before_after(pictures);
 
 # %% [markdown]
 # Both classifiers are now all but certain of each picture, and neither picture is a
-# digit. The single layer gives a blurred stencil: where ink speaks for a 3 it is white,
-# where ink speaks against it black. That is an average over all threes, and it is
-# always the same one. The judge gives noise that happens to have what it looks for. A
-# classifier has learned what *tells digits apart*, not what they look like, and nothing
-# punishes pictures that no data set contains.
+# digit. The single layer gives a stencil: where ink speaks for a 3 it is white, where
+# ink speaks against it black. At best that is something like an average of all threes,
+# and for the same label it is always much the same. The judge gives noise that happens
+# to have what it looks for. A classifier has learned what *tells digits apart*, not
+# what they look like, and nothing punishes pictures that no data set contains.
 #
 # Two things are missing, then. Something must vary, so that not every 3 is the same:
 # the noise. And something must know what real images look like *and keep learning as
@@ -535,7 +537,7 @@ def gradient_sizes(generator, discriminator, z):
     return sizes
 
 # %% [markdown]
-# We use a network with all the repairs that the next section will explain.
+# We use LeakyReLU and normalisation, of which the next section will say more.
 
 # %% mystnb={"image": {"alt": "Left: D(G(z)) falls from one half to nearly zero within a few steps and stays there. Right, on a logarithmic scale: while D learns alone, the gradient of the saturating loss falls by three orders of magnitude and that of the non-saturating loss by less than one; after the dashed upright, where the game begins, both rise, and the first stays about a hundred times smaller."}}
 torch.manual_seed(cfg.seed)
@@ -771,8 +773,9 @@ grids.before_after({name: samples[name][:12] for name in ("naive", "repaired")})
 # saves it. In the right half, nearly everything can be spared, and LeakyReLU even seems
 # to do no good here. Two things cannot be spared: take away the Gaussian noise or the
 # betas, and the repaired network collapses again, at least for as long as it was
-# trained here. Nobody who had tried these changes one after the other would have found
-# that out: each of the two is useless without the other one.
+# trained here. Each of the two looks all but useless as long as the other one is
+# missing, so that trying changes one at a time on the naive network would not have
+# found them.
 #
 # Why these two? Noise from $[0, 1]$ has a mean of one half in *every* one of its 128
 # numbers. That common part is larger than what distinguishes one draw from another (5.7
@@ -940,8 +943,9 @@ print(f"{len(history['seconds'])} epochs in {sum(history['seconds']):.0f} s of p
 # on before the discriminator has understood it. So for some more epochs we let the
 # generator take steps of a tenth, while the discriminator keeps its pace. (Two rates
 # for two players are an idea of Heusel et al., 2017, the same paper that made the
-# Fréchet distance popular. From the *start* it would not work, as we will see when we
-# break things: a generator that knows nothing yet needs large steps.)
+# Fréchet distance popular. From the *start*, a generator that is much too slow does not
+# work, as we will see when we break things: it knows nothing yet and needs large
+# steps.)
 
 # %%
 floor = statistics.fmean(floors["Fashion-MNIST"])
@@ -993,7 +997,7 @@ film.animation(frames(history["samples"]), fps=4)
 # %% [markdown]
 # Shirts and shoes are there after some epochs. What comes later is detail: sleeves come
 # off the body, trousers get two legs. With the slow generator, at the end, the grain
-# becomes finer and hardly a garment changes its kind any more.
+# becomes finer and few garments change their kind any more.
 
 # %% mystnb={"image": {"alt": "Rows of twelve garments from the same fixed noise at the first, the second, the fifth and later epochs: from blurred shapes to recognisable clothes with edges and shading."}}
 shown = [n for n in (1, 2, 5, 10, 20, 30, 100) if n <= cfg.clothes_epochs]
@@ -1047,10 +1051,10 @@ fig.legend(loc="outside upper left", ncols=2);
 
 # %% [markdown]
 # All ten are there, though not in equal parts. The judge sees more shirts than there
-# should be: it sorts what is too grainy to be a clean pullover or T-shirt among the
-# shirts, the vaguest of the ten classes. And a share tells nothing about quality; ten
-# pictures, one for each class and each drawn a thousand times, would give a perfect
-# histogram.
+# should be. Perhaps it sorts what is too grainy for a clean pullover or T-shirt among
+# the shirts, the vaguest of the ten classes; the histogram alone cannot say. And a
+# share tells nothing about quality; ten pictures, one for each class and each drawn a
+# thousand times, would give a perfect histogram.
 #
 # That is a useful thought. *What would a cheat look like in each of the measurements?*
 # We build four false generators and one honest rival, and measure them like the GAN:
@@ -1129,10 +1133,10 @@ tables.table(("images", "Fréchet distance", "smallest class", "coverage", "dive
 #   it was trained to see;
 # * *noisy pixels* fail everywhere. But the judge has to choose a class even for them,
 #   because it knows no "none of these": shares alone mean little;
-# * the *decoder of chapter 2* is the rival to be taken seriously. Its random codes give
-#   soft garments, and some of them are no garments at all, but in the judge's eyes soft
-#   is no great fault. Compare its line with that of the GAN, column by column, before
-#   you say which is better.
+# * the *decoder of chapter 2* comes closer in Fréchet distance than one might expect.
+#   The other columns are less kind: its images vary more than real ones do, and lie
+#   further from every training image than real ones, as images do that are no garments
+#   at all.
 #
 # A score is worth as much as you know about what it cannot see. Use several, and look
 # at images.

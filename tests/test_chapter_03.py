@@ -272,13 +272,6 @@ def test_every_repair_differs_from_the_naive_network_in_what_it_names():
         for key, value in change.items():
             assert CH["NAIVE"][key] != value
     assert CH["REPAIRED"].keys() == CH["NAIVE"].keys()
-    names = ["naive", "repaired"]
-    for name in CH["REPAIRS"]:
-        names += [f"naive with {name}", f"repaired without {name}"]
-    assert all(
-        CH["NAIVE"].keys() <= (CH["NAIVE"] | change).keys()
-        for change in CH["REPAIRS"].values()
-    )
 
 
 def test_drawing_switches_dropout_off_and_back_on():
