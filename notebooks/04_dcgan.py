@@ -827,7 +827,10 @@ def step_time(game, real, n_timed, context=contextlib.nullcontext):
         times.append(watch.seconds)
     return statistics.median(times[3:])
 
+# %% [markdown]
+# Each way in turn, with the repaired network and one batch:
 
+# %%
 half_precision = partial(torch.autocast, device.type, torch.bfloat16)
 real, times = x[: cfg.batch_size], {}
 game = new_game(cfg, device, 0, cfg.channels, **FINAL)  # made with channels last
