@@ -861,12 +861,12 @@ tables.table(("way", "milliseconds a step", "times as fast"), rows)
 
 # %% [markdown]
 # On these two cores only *channels last* pays. *bfloat16* is no faster than the way
-# things come: what is won in the convolutions is lost in converting. Compilation gains
-# nothing here either, and its first step takes seconds if an earlier run has left its
-# result on the disk, as here, and half a minute or more if not. None of this carries
-# over to another machine, least of all to a GPU, where the first two are usually worth
-# most. The lesson is the procedure: change one line, warm up, take the median of many
-# steps, and keep only what pays.
+# things come: what is won in the convolutions is lost in converting. Compilation adds
+# nothing to channels last, and its first step takes seconds if an earlier run has left
+# its result on the disk, as here, and half a minute or more if not. None of this
+# carries over to another machine, least of all to a GPU, where the first two are
+# usually worth most. The lesson is the procedure: change one line, warm up, take the
+# median of many steps, and keep only what pays.
 #
 # ## Touch it
 #
