@@ -5,10 +5,9 @@ A state is made of tensors, numbers, texts, lists and dictionaries, such as the
 """
 
 import hashlib
+import io
 import json
-import os
 import pickle
-import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from IPython import get_ipython
 
+from genlab_helpers import storage
 from genlab_helpers.record import RunRecord
 
 FOLDER = "runs"
@@ -49,14 +49,11 @@ class Checkpoint:
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(f".{secrets.token_hex(4)}.part")
         self._earlier = self._earlier or 0.0
         seconds = self._earlier + time.perf_counter() - self._started
-        try:
-            torch.save({"state": state, "seconds": seconds}, part)
-            os.replace(part, self.path)
-        finally:
-            part.unlink(missing_ok=True)
+        content = io.BytesIO()
+        torch.save({"state": state, "seconds": seconds}, content)
+        storage.write(content.getvalue(), self.path)
 
     def load(self) -> dict[str, Any] | None:
         """Return the state saved last, on the CPU, or None if there is none.

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from genlab_helpers import data, runtime
 
 FOLDER = Path(__file__).parent / "weights"
+LOADERS = {"MNIST": data.mnist, "Fashion-MNIST": data.fashion_mnist}
 EPOCHS = {"MNIST": 5, "Fashion-MNIST": 9}
 BATCH_SIZE, RATE, SEED = 128, 3e-3, 0
 SHIFT = 2  # pixels that training images are moved by, at most
@@ -111,9 +112,6 @@ def train(name: str, epochs: int | None = None) -> Judge:
             f"{name}: epoch {epoch + 1} of {epochs}, last loss {loss:.3f}", flush=True
         )
     return judge.eval()
-
-
-LOADERS = {"MNIST": data.mnist, "Fashion-MNIST": data.fashion_mnist}
 
 
 def accuracy(judge: Judge, images: torch.Tensor, labels: torch.Tensor) -> float:

@@ -109,13 +109,13 @@ def _place(content: bytes, path: Path, sha256: str) -> list[str]:
         # A copy, not a rename: no moment without a file, and no way to move the
         # good file that another process may be putting here right now.
         aside = path.with_name(f"{path.name}.damaged-{found[:8]}")
-        _write(old, aside)
+        write(old, aside)
         told = [f"the damaged file is kept as {aside.name}"]
-    _write(content, path)
+    write(content, path)
     return [*told, f"a good copy is now {shown(path)}"]
 
 
-def _write(content: bytes, path: Path) -> None:
+def write(content: bytes, path: Path) -> None:
     """Write all or nothing, safe with other processes writing the same file."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:

@@ -528,14 +528,14 @@ tables.table(("rung", "distance, each seed", "smallest class", "loss of D", "of 
 #
 # * *Batch norm in G* helps, as the first finding promised.
 # * *No dropout in D* does not make the images better, if anything worse. So the second
-#   measurement was right. It does make the epochs much shorter, because drawing masks
-#   costs time.
+#   measurement was right. It does make the epochs much shorter, because dropout costs
+#   time.
 # * *Batch norm in D* and a smaller first *beta* each take away about a third of the
 #   distance. The beta is worth a thought. Adam's default averages gradients over about
 #   ten steps, 0.5 over about two. In a game, a gradient of ten steps ago speaks about
 #   an opponent who has moved on.
 # * The *start at 0.02* and the *target of 0.9* change nothing that two seeds could
-#   show. They belong to every recipe, and here they are decoration.
+#   show. They belong to many a recipe, and here they are decoration.
 # * The *larger rate* halves the distance. Would it have done so for the plain recipe?
 #   This ladder cannot say: each change was tried on top of those before it, and in
 #   another order some would be worth more or less.
@@ -636,7 +636,8 @@ for name, ratio in ratios.items():
 # it. So we have kept a running average of the generator's weights,
 # $\bar\theta \leftarrow \beta \bar\theta + (1 - \beta)\theta$ after every step, an
 # **exponential moving average** (EMA; for GANs studied by Yazıcı et al., 2019). It
-# costs next to nothing and changes nothing in the game. Only drawing uses it.
+# costs one weighted sum of the weights a step and changes nothing in the game. Only
+# drawing uses it.
 
 # %% tags=["result-picture"] mystnb={"image": {"alt": "Four rows of sixteen drawn garments: shirts, pullovers, dresses, trousers, sneakers, boots, sandals and bags with clear outlines; a few bags and prints dissolve into stripes and specks."}}
 averaged = final.average.module
@@ -714,8 +715,8 @@ print(f"resize and convolve, {cfg.ladder_epochs} epochs: distance {distance:.2f}
 #
 # But learning that costs something, perhaps. Compare the rival's distance with that of
 # the rung *+ rate 5e-4* in the ladder, which had the same discriminator, rules and
-# number of epochs: the rival is much better. Its epochs take longer, since it computes
-# at the full size of the image, and this is a single seed. Still, whoever starts anew
+# number of epochs: the rival is much better. It computes more, since its convolutions
+# run on the enlarged pictures, and this is a single seed. Still, whoever starts anew
 # should start with it.
 #
 # ## Walking through the noise
@@ -861,12 +862,12 @@ tables.table(("way", "milliseconds a step", "times as fast"), rows)
 
 # %% [markdown]
 # On these two cores only *channels last* pays. *bfloat16* is no faster than the way
-# things come: what is won in the convolutions is lost in converting. Compilation adds
-# nothing to channels last, and its first step takes seconds if an earlier run has left
-# its result on the disk, as here, and half a minute or more if not. None of this
-# carries over to another machine, least of all to a GPU, where the first two are
-# usually worth most. The lesson is the procedure: change one line, warm up, take the
-# median of many steps, and keep only what pays.
+# things come, whatever it may win in single layers. Compilation adds nothing to
+# channels last, and its first step takes seconds if an earlier run has left its result
+# on the disk, as here, and much longer if not. None of this carries over to another
+# machine, least of all to a GPU, where the first two are usually worth most. The lesson
+# is the procedure: change one line, warm up, take the median of many steps, and keep
+# only what pays.
 #
 # ## Touch it
 #
@@ -905,7 +906,8 @@ widgets.VBox([*sliders.values(), picture])
 # * One suspect was convicted by a measurement and one acquitted. What each repair is
 #   worth was found by changing one thing at a time, with more than one seed; two
 #   popular ones were worth nothing here.
-# * Average the weights of the generator: it costs next to nothing.
+# * Average the weights of the generator: it costs one weighted sum a step and nothing
+#   in the game changes.
 # * The repaired network beats that of chapter 3 after the same time and after the same
 #   images.
 # * What it cannot do: nobody can tell it *what* to draw. That is the next chapter. And

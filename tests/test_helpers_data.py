@@ -689,14 +689,14 @@ def read_only(monkeypatch):
     """Make a folder read-only, for root too, whom the permissions do not stop."""
 
     def protect(folder):
-        write = storage._write
+        write = storage.write
 
         def refuse(content, path):
             if path.is_relative_to(folder):
                 raise OSError(30, "Read-only file system")
             write(content, path)
 
-        monkeypatch.setattr(storage, "_write", refuse)
+        monkeypatch.setattr(storage, "write", refuse)
 
     return protect
 
@@ -746,7 +746,7 @@ def test_a_full_disk_leaves_no_half_written_file(monkeypatch, tmp_path):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        storage._write(b"after", target)
+        storage.write(b"after", target)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert target.read_bytes() == b"before"
 
@@ -770,7 +770,7 @@ def test_the_old_file_stays_whole_until_the_new_one_takes_its_place(
         replace_file(temporary, path)
 
     monkeypatch.setattr(os, "replace", watched)
-    storage._write(b"after", target)
+    storage.write(b"after", target)
     assert seen == [(b"after", b"before")]
     assert target.read_bytes() == b"after"
 
