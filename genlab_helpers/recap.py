@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from genlab_helpers import metrics, runtime
 
@@ -344,3 +345,51 @@ def clothes_discriminator():
     for inputs, outputs in itertools.pairwise((784, 1024, 512, 256)):
         layers += [nn.Linear(inputs, outputs), leaky(), nn.Dropout(0.3)]
     return nn.Sequential(*layers, nn.Linear(256, 1))
+
+
+# ---- chapter 4, 04_dcgan: both players from convolutions, and a walk in the noise
+
+
+STEPS = ((3, 1, 0), (3, 2, 0), (3, 2, 0), (2, 2, 1))  # kernel, stride, padding
+
+
+def conv_generator(noise_size, channels, norm=False):
+    """Noise (B, noise_size) -> images (B, 1, 28, 28) in [-1, 1], in four steps."""
+    widths = (noise_size, 2 * channels, 2 * channels, channels)
+    layers = [nn.Unflatten(1, (noise_size, 1, 1))]
+    for step, (inputs, outputs) in zip(STEPS[:3], itertools.pairwise(widths)):
+        layers += [nn.ConvTranspose2d(inputs, outputs, *step)]
+        layers += [nn.BatchNorm2d(outputs)] if norm else []
+        layers += [leaky()]
+    return nn.Sequential(*layers, nn.ConvTranspose2d(channels, 1, *STEPS[3]), nn.Tanh())
+
+
+def conv_discriminator(channels, dropout=0.0, norm=None):
+    """Images (B, 1, 28, 28) -> logits (B, 1), by way of 14, 7 and 4 pixels a side."""
+    layers, widths = [], (1, channels, 2 * channels, 2 * channels)
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+        conv = nn.Conv2d(inputs, outputs, 3 if i == 2 else 4, stride=2, padding=1)
+        layers += [spectral_norm(conv) if norm == "spectral" else conv]
+        layers += [nn.BatchNorm2d(outputs)] if norm == "batch" and i > 0 else []
+        layers += [leaky(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * channels * 16, 1))
+
+
+# fmt: off
+def resize_generator(noise_size, channels):
+    """As conv_generator, but each enlargement is a resize before a convolution."""
+    layers = [nn.Unflatten(1, (noise_size, 1, 1)),
+              nn.ConvTranspose2d(noise_size, 2 * channels, 3)]  # (B, 2 channels, 3, 3)
+    widths = (2 * channels, 2 * channels, channels, 1)
+    for side, (inputs, outputs) in zip((7, 14, 28), itertools.pairwise(widths)):
+        layers += [nn.BatchNorm2d(inputs), leaky(), nn.Upsample(size=side),
+                   nn.Conv2d(inputs, outputs, 3, padding=1)]
+    return nn.Sequential(*layers, nn.Tanh())
+# fmt: on
+
+
+def arc(z0, z1, t):
+    """Points on the arc from z0 (N,) to z1 (N,) at shares t (T,) of the way: (T, N)."""
+    cosine = F.cosine_similarity(z0, z1, dim=0).clamp(-1, 1)
+    angle, t = cosine.acos(), t[:, None]
+    return (((1 - t) * angle).sin() * z0 + (t * angle).sin() * z1) / angle.sin()
