@@ -81,7 +81,8 @@ def number_text(value: float | None, spread: float | None = None) -> str:
 
 
 def _origin(entry: dict[str, Any]) -> str:
-    text = f"{entry['name']}, {entry['split']}, {entry['count']:,} images"
+    kind = "numbers" if entry["split"] == "weights" else "images"
+    text = f"{entry['name']}, {entry['split']}, {entry['count']:,} {kind}"
     if entry["source"] == "stand-in":
         text += " (a stand-in, not the real data set: only the method is shown)"
     return f"{text}, sha256"

@@ -1,15 +1,20 @@
-"""Fetch one file of a dataset from its mirrors, checked before anyone uses it."""
+"""Fetch one file of a dataset, or of weights, checked before anyone uses it."""
 
 import gzip
 import hashlib
 import http.client
 import io
+import os
 import queue
+import secrets
 import threading
 import time
 import urllib.error
 import urllib.request
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -18,10 +23,10 @@ from genlab_helpers import __version__
 from genlab_helpers.sources import Source
 
 SILENCE = 10.0  # seconds without a byte after which a mirror is given up
-LONGEST = 600.0  # seconds that one file may take from one mirror
+LONGEST = 600.0  # seconds that LARGEST bytes may take from one mirror
 PAUSE = 1.0  # seconds before the one retry
 FORGET = 30.0  # seconds for which a mirror that did not answer is not asked again
-LARGEST = 64 * 2**20  # bytes; no file of ours is larger, packed or unpacked
+LARGEST = 64 * 2**20  # bytes; no file of a dataset is larger, packed or unpacked
 
 _silent_since: dict[str, float] = {}  # host -> when it did not answer
 
@@ -63,10 +68,36 @@ def fetch(source: Source, file_name: str) -> bytes:
     for mirror in source.mirrors:
         url = f"{mirror}{file_name}.gz"
         try:
-            return _from_mirror(url, source.files[file_name])
+            return _twice(lambda url=url: unpack(_get(url), source.files[file_name]))
         except (_Refused, _Passing, BadFile) as error:
             reasons.append(f"{urlsplit(url).netloc}: {error}")
     raise DownloadError(file_name, reasons)
+
+
+def save(url: str, path: Path, sha256: str, largest: int) -> None:
+    """Download one file as it is, of any size, onto the disk.
+
+    All or nothing: ``path`` appears, or is replaced, when the content was checked.
+
+    Args:
+        url: its address, asked once more after an error that can pass.
+        path: where it goes; the folder must be there.
+        sha256: its sha256, or the beginning of it if no more is published.
+        largest: bytes after which it cannot be the right file.
+
+    Raises:
+        DownloadError: if no good copy came.
+        OSError: if ``path`` cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        _twice(lambda: _to_disk(url, part, sha256, largest))
+        os.replace(part, path)
+    except (_Refused, _Passing, BadFile) as error:
+        reason = f"{urlsplit(url).netloc}: {error}"
+        raise DownloadError(url.rpartition("/")[2], [reason]) from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def check(content: bytes, sha256: str) -> bytes:
@@ -75,13 +106,21 @@ def check(content: bytes, sha256: str) -> bytes:
     Raises:
         BadFile: if it has another one.
     """
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
+    check_digest(hashlib.sha256(content).hexdigest(), sha256, len(content))
+    return content
+
+
+def check_digest(found: str, sha256: str, size: int) -> None:
+    """Compare the sha256 found with the one wanted, or with the beginning of it.
+
+    Raises:
+        BadFile: if they differ; ``size``, in bytes, is for the message.
+    """
+    if not found.startswith(sha256):
         raise BadFile(
-            f"wrong content: {len(content):,} bytes with sha256 {found[:8]}... "
+            f"wrong content: {size:,} bytes with sha256 {found[:8]}... "
             f"instead of {sha256[:8]}..."
         )
-    return content
 
 
 def unpack(packed: bytes, sha256: str) -> bytes:
@@ -107,16 +146,33 @@ def unpack(packed: bytes, sha256: str) -> bytes:
     return check(content, sha256)
 
 
-def _from_mirror(url: str, sha256: str) -> bytes:
+def _twice(attempt: Callable):
+    """Return what an attempt gives, made once more after an error that can pass."""
     try:
-        return unpack(_get(url), sha256)
+        return attempt()
     except _Passing:
         time.sleep(PAUSE)
-        return unpack(_get(url), sha256)
+        return attempt()
+
+
+def _to_disk(url: str, path: Path, sha256: str, largest: int) -> None:
+    hashed, size = hashlib.sha256(), 0
+    with path.open("wb") as file, closing(_pieces(url, largest)) as pieces:
+        for piece in pieces:
+            file.write(piece)
+            hashed.update(piece)
+            size += len(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    check_digest(hashed.hexdigest(), sha256, size)
 
 
 def _get(url: str) -> bytes:
-    """Return the body behind the address, or raise _Refused or _Passing."""
+    return b"".join(_pieces(url, LARGEST))
+
+
+def _pieces(url: str, largest: int) -> Iterator[bytes]:
+    """Yield the body behind the address, or raise _Refused or _Passing."""
     host = urlsplit(url).netloc
     if time.monotonic() - _silent_since.get(host, -FORGET) < FORGET:
         raise _Refused("did not answer a moment ago, so it was not asked again")
@@ -124,7 +180,7 @@ def _get(url: str) -> bytes:
     request = urllib.request.Request(url, headers=agent)
     try:
         with _open(request) as response:
-            return _read(response, url.rpartition("/")[2])
+            yield from _read(response, url.rpartition("/")[2], largest)
     except urllib.error.HTTPError as error:
         error.close()
         passing = error.code in (408, 429) or error.code >= 500
@@ -164,19 +220,22 @@ def _open(request: urllib.request.Request) -> http.client.HTTPResponse:
     return answer
 
 
-def _read(response: http.client.HTTPResponse, title: str) -> bytes:
+def _read(
+    response: http.client.HTTPResponse, title: str, largest: int
+) -> Iterator[bytes]:
     length = response.headers.get("Content-Length", "")
     total = int(length) if length.isdecimal() else None
-    deadline = time.monotonic() + LONGEST
-    body = bytearray()
+    longest = LONGEST * max(1, largest / LARGEST)
+    deadline = time.monotonic() + longest
+    size = 0
     with tqdm(total=total, desc=title, unit="B", unit_scale=True, leave=False) as bar:
         while piece := response.read(2**16):
-            body += piece
+            size += len(piece)
             bar.update(len(piece))
-            if len(body) > LARGEST:
+            if size > largest:
                 raise _Refused("sent far more than the file holds")
             if time.monotonic() > deadline:
-                raise _Refused(f"was not done after {LONGEST:g} s")
-    if total is not None and len(body) < total:
-        raise _Passing(f"the connection broke after {len(body):,} of {total:,} bytes")
-    return bytes(body)
+                raise _Refused(f"was not done after {longest:g} s")
+            yield piece
+    if total is not None and size < total:
+        raise _Passing(f"the connection broke after {size:,} of {total:,} bytes")

@@ -1,7 +1,7 @@
-"""Where each dataset comes from, and the digests of its files.
+"""Where each dataset comes from, and the digests of its files and of weights.
 
-A plain table without torch: the data module downloads and verifies with it,
-and the gate compares with it what a published run says it was trained on.
+Plain tables without torch: `data` and `weight_files` fetch and verify with them,
+and the gate compares with them what a published run says it was trained on.
 """
 
 import hashlib
@@ -87,6 +87,35 @@ SOURCES = {
         "https://doi.org/10.48550/arXiv.1708.07747",
         homepage="https://github.com/zalandoresearch/fashion-mnist",
         size="70,000 images of 28 x 28 grey values in 10 classes; 30 MB to download",
+    ),
+}
+
+WEIGHTS = {  # file -> its sha256, or those first 8 digits of it that are published
+    # S. Han et al.: Deep Compression. https://doi.org/10.48550/arXiv.1510.00149. BSD
+    "squeezenet1_0_deepcompression.pt": "9dadddcab08cb589dce65f3b6bbe9610"
+    "4ae0cdb62c4afab24be4f961c19f8af5",
+    # https://pytorch.org/vision/stable/models.html. BSD
+    "squeezenet1_0-b66bff10.pth": "b66bff10",
+    # K. Simonyan and A. Zisserman's own: https://doi.org/10.48550/arXiv.1409.1556.
+    # CC BY 4.0
+    "vgg19_features_conv1_1-conv3_4.pt": "096dd44369c1f7c3370654f0cf89871b"
+    "3056bd21729a1dcc916ec7b32a6722e5",
+    "vgg19-dcbb9e9d.pth": "dcbb9e9d",
+}
+
+# What a published run may use besides SOURCES: pictures and weights, as the name and
+# split that it notes -> every sha256 (or published beginning) that is known to be real.
+VOUCHED: dict[tuple[str, str], tuple[str, ...]] = {
+    ("CelebA", "train"): (  # the first 10,000, from the edition of 89 x 109 pixels
+        "5f3060b9a0a4507016c5be28dd2ce600dc689ae009082a7366fd4b156ad49230",
+    ),
+    ("SqueezeNet 1.0", "weights"): (
+        WEIGHTS["squeezenet1_0_deepcompression.pt"],
+        WEIGHTS["squeezenet1_0-b66bff10.pth"],
+    ),
+    ("VGG19", "weights"): (
+        WEIGHTS["vgg19_features_conv1_1-conv3_4.pt"],
+        WEIGHTS["vgg19-dcbb9e9d.pth"],
     ),
 }
 

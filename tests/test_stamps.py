@@ -455,3 +455,57 @@ def test_a_stamp_survives_the_file(course):
     """JSON gives back what was sealed, so the seal holds on another machine."""
     stamp = json.loads(json.dumps(read(course).metadata["genlab"]))
     assert stamp["stamp"] == stamps.seal(stamp)
+
+
+# ------------------------------------------------ pictures and weights besides data
+
+CELEBA = {"name": "CelebA", "split": "train", "source": "folder", "count": 10_000}
+
+
+def also_use(root, **entry) -> None:
+    tamper_record(root, lambda record: record["data"].append(entry))
+
+
+@pytest.fixture
+def _celeba(monkeypatch):
+    monkeypatch.setitem(sources.VOUCHED, ("CelebA", "train"), ("a" * 64, "b" * 64))
+
+
+@pytest.mark.usefixtures("_celeba")
+@pytest.mark.parametrize("sha256", ["a" * 64, "b" * 64])
+def test_pictures_that_the_table_knows_pass(course, sha256):
+    also_use(course, **CELEBA, sha256=sha256)
+    assert gate.reasons(course, STEM) == []
+
+
+@pytest.mark.usefixtures("_celeba")
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"sha256": "a" * 63 + "b"}, "not the real CelebA"),
+        ({"sha256": "a" * 63}, "not the real CelebA"),
+        ({"sha256": None}, "not the real CelebA"),
+        ({}, "not the real CelebA"),
+        ({"sha256": "a" * 64, "split": "test"}, "nothing vouches"),
+        ({"sha256": "a" * 64, "name": "CelebB"}, "nothing vouches"),
+        ({"sha256": "a" * 64, "source": "stand-in"}, "a stand-in"),
+    ],
+)
+def test_pictures_that_are_not_what_they_are_called_are_refused(course, entry, said):
+    also_use(course, **CELEBA | entry)
+    assert said in refusal(course)
+
+
+@pytest.mark.parametrize(("name", "split"), sources.VOUCHED)
+def test_weights_must_have_a_known_digest(course, name, split):
+    use = {"name": name, "split": split, "source": "folder", "count": 1}
+    for known in sources.VOUCHED[name, split]:
+        use["sha256"] = known.ljust(64, "0")  # of some, only the beginning is published
+        tamper_record(course, lambda record: record.update(data=[use]))
+        assert gate.reasons(course, STEM) == []
+        use["sha256"] = known[:7] + "x" + use["sha256"][8:]
+        tamper_record(course, lambda record: record.update(data=[use]))
+        assert f"not the real {name}" in refusal(course)
+        use["sha256"] = known[:8]
+        tamper_record(course, lambda record: record.update(data=[use]))
+        assert f"not the real {name}" in refusal(course)
