@@ -14,7 +14,8 @@ from nbformat import NotebookNode
 from genlab_helpers import exports, gate, pairs, settings, stamps
 from genlab_helpers.pairs import ChapterError
 
-PICTURE = "result.png"  # the attachment that opens a chapter
+# The attachment that opens a chapter, by its kind.
+PICTURES = {"image/png": "result.png", "image/jpeg": "result.jpg"}
 PICTURE_TAG = "result-picture"  # the cell that draws it
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 OVERWRITTEN = re.compile(r"[^\n]*\r(?!\n)")  # by a progress bar's next state
@@ -176,21 +177,25 @@ def _check_ending(book: NotebookNode) -> None:
 def _attach_picture(book: NotebookNode) -> None:
     """Copy the result picture into the opening cell, which shows it."""
     opening = next((c for c in book.cells if c.cell_type == "markdown"), None)
-    wanted = opening is not None and f"(attachment:{PICTURE})" in opening.source
-    images = [
-        output["data"]["image/png"]
-        for cell in stamps.code_cells(book)
-        if PICTURE_TAG in _tags(cell)
-        for output in cell.outputs
-        if "image/png" in output.get("data", {})
+    wanted = [
+        (kind, name)
+        for kind, name in PICTURES.items()
+        if opening is not None and f"(attachment:{name})" in opening.source
     ]
-    if wanted and images:
-        opening.attachments = {PICTURE: {"image/png": images[0]}}
-    elif wanted:
-        raise ChapterError(
-            f"The opening cell shows (attachment:{PICTURE}), but no cell tagged"
-            f" {PICTURE_TAG!r} drew a picture."
-        )
+    for kind, name in wanted:
+        images = [
+            output["data"][kind]
+            for cell in stamps.code_cells(book)
+            if PICTURE_TAG in _tags(cell)
+            for output in cell.outputs
+            if kind in output.get("data", {})
+        ]
+        if not images:
+            raise ChapterError(
+                f"The opening cell shows (attachment:{name}), but no cell tagged"
+                f" {PICTURE_TAG!r} drew a picture of this kind."
+            )
+        opening.attachments = {name: {kind: images[0]}}
 
 
 def _tags(cell: NotebookNode) -> list[str]:

@@ -1,4 +1,4 @@
-"""Figures as bytes: a still for a live control, a sequence as one small GIF."""
+"""Figures as bytes: a still for a control, photographs small, a sequence as a GIF."""
 
 import io
 from collections.abc import Iterable
@@ -45,6 +45,18 @@ def still(figure: Figure) -> bytes:
     figure.savefig(file, format="png")
     plt.close(figure)
     return file.getvalue()
+
+
+def photograph(figure: Figure) -> Image:
+    """Turn a figure full of photographs into a JPEG, a fifth of the size of a PNG.
+
+    The figure is closed. JPEG blurs text and lines: let Jupyter show such a figure.
+    """
+    file = io.BytesIO()
+    options = {"quality": 88, "optimize": True}
+    figure.savefig(file, format="jpeg", bbox_inches="tight", pil_kwargs=options)
+    plt.close(figure)
+    return Image(data=file.getvalue(), format="jpeg")
 
 
 def _picture(figure: Figure, width: int) -> Pillow.Image:

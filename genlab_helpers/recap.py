@@ -5,6 +5,7 @@ holds both texts to be equal. Nothing new is taught here.
 """
 
 import itertools
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -393,3 +394,65 @@ def arc(z0, z1, t):
     cosine = F.cosine_similarity(z0, z1, dim=0).clamp(-1, 1)
     angle, t = cosine.acos(), t[:, None]
     return (((1 - t) * angle).sin() * z0 + (t * angle).sin() * z1) / angle.sin()
+
+
+# ---- chapter 6, 06_gan_faces: players for colour photographs, and augmentation
+
+
+def group(channels):
+    """Normalise each image by itself, in groups of 8 channels."""
+    return nn.GroupNorm(max(1, channels // 8), channels)
+
+
+def face_widths(side, channels):
+    """Channels at 4, 8, 16, ..., side / 2 pixels; fewer where the picture is larger."""
+    if side < 8 or side & (side - 1):
+        raise ValueError(f"side must be 8, 16, 32, 64, 128, ..., not {side}")
+    doublings = int(math.log2(side / 4))
+    return [channels * min(8, 2**i) for i in reversed(range(doublings))]
+
+
+# fmt: off
+def face_generator(noise_size, channels, side=64, norm=nn.BatchNorm2d, act=leaky):
+    """Noise (B, noise_size) -> images (B, 3, side, side) in [-1, 1]."""
+    widths = face_widths(side, channels)
+    layers = [nn.Unflatten(1, (noise_size, 1, 1)),
+              nn.ConvTranspose2d(noise_size, widths[0], 4)]  # (B, widths[0], 4, 4)
+    for inputs, outputs in itertools.pairwise(widths):
+        layers += [norm(inputs), act(), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)]
+    last = [norm(channels), act(), nn.ConvTranspose2d(channels, 3, 4, 2, 1), nn.Tanh()]
+    return nn.Sequential(*layers, *last)
+
+
+def face_discriminator(channels, side=64, norm=nn.BatchNorm2d, act=leaky):
+    """Images (B, 3, side, side) in [-1, 1] -> logits (B, 1)."""
+    widths = face_widths(side, channels)[::-1]
+    layers = [nn.Conv2d(3, channels, 4, 2, 1), act()]  # (B, channels, side / 2, ...)
+    for inputs, outputs in itertools.pairwise(widths):
+        layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), norm(outputs), act()]
+    return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4), nn.Flatten())
+# fmt: on
+
+
+def shift(x, rng):
+    """Move each image of x (B, C, H, W) by up to an eighth of its side; 0 comes in."""
+    way = torch.eye(2, 3).repeat(len(x), 1, 1)  # one 2 x 3 matrix an image
+    way[:, :, 2] = (torch.rand(len(x), 2, generator=rng) - 0.5) / 2  # of a width of 2
+    with torch.autocast(x.device.type, enabled=False):  # 16 bits would miss pixels
+        grid = F.affine_grid(way.to(x.device), x.shape, align_corners=False)
+        return F.grid_sample(x.float(), grid, mode="nearest", align_corners=False)
+
+
+def hide(x, rng):
+    """Hide a square of half the side, somewhere in each image of x (B, C, H, W)."""
+    side = x.shape[-1]
+    middle = side * torch.rand(len(x), 2, 1, generator=rng)
+    near = (torch.arange(side) - middle).abs() < side / 4  # (B, 2, side)
+    square = near[:, 0, :, None] & near[:, 1, None, :]  # (B, side, side)
+    return x * ~square[:, None].to(x.device)
+
+
+def augment(x, rng):
+    """Brighten, move and hide parts of each image x (B, C, H, W), differentiably."""
+    light = torch.rand(len(x), 1, 1, 1, generator=rng).to(x) - 0.5
+    return hide(shift(x + light, rng), rng)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from genlab_helpers import figures, film, grids, plots
 
@@ -518,6 +519,19 @@ def test_only_a_stand_in_is_named_in_the_title(ax):
     for _ in range(2):
         figures.caption_source(figure, digits)
     assert figure.get_suptitle() == "Centres\ndigits (stand-in for MNIST)"
+
+
+def test_a_photograph_is_a_small_jpeg_of_the_whole_figure_and_closes_it():
+    flower = load_sample_image("flower.jpg")[:400, :400].transpose(2, 0, 1)
+    figure = grids.image_grid(np.stack([flower] * 4), columns=4).figure
+    as_png = io.BytesIO()
+    figure.savefig(as_png, format="png", bbox_inches="tight")
+    shown = film.photograph(figure)
+    assert shown.format == "jpeg"
+    assert len(shown.data) < as_png.tell() / 2
+    size = Image.open(as_png).size
+    assert Image.open(io.BytesIO(shown.data)).size == pytest.approx(size, abs=2)
+    assert figure.number not in plt.get_fignums()
 
 
 def test_a_still_is_a_png_and_closes_its_figure():

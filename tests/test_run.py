@@ -152,9 +152,18 @@ def test_a_failed_cell_is_named_and_the_old_notebook_stays(fresh, call, after, s
         ("'seconds': 8.4,", "", "lacks 'seconds'"),
         ("'chapter': '01_tiny'", "'chapter': '02_other'", "for chapter '02_other'"),
         ("(attachment:result.png)", "(attachment:other.png)", None),
+        ("(attachment:result.png)", "(attachment:result.jpg)", "picture of this kind"),
         ('tags=["result-picture"]', "", "'result-picture' drew a picture"),
     ],
-    ids=["code after card", "two cards", "half a card", "other card", "ok", "picture"],
+    ids=[
+        "after card",
+        "two cards",
+        "half a card",
+        "other card",
+        "ok",
+        "kind",
+        "picture",
+    ],
 )
 def test_a_run_without_a_sound_ending_is_refused(fresh, call, before, after, said):
     if said:

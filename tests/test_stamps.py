@@ -387,8 +387,8 @@ def test_a_file_over_three_megabytes_is_refused(course):
 
     tamper(course, lambda book: fill(book, 2_900_000), restamp=True)
     assert gate.reasons(course, STEM) == []
-    tamper(course, lambda book: fill(book, 3_000_000), restamp=True)
-    assert "over 3" in refusal(course)
+    tamper(course, lambda book: fill(book, 3_500_000), restamp=True)
+    assert "over 3.5" in refusal(course)
 
 
 # ------------------------------------------------------------------- the command

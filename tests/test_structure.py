@@ -171,7 +171,7 @@ def test_a_chapter_opens_with_title_colab_badge_and_result(book, chapter):
     assert re.match(r"# \S", opening.source)
     address = f"github/{pairs.TOKEN}/blob/main/notebooks/{chapter}.ipynb"
     assert f"https://colab.research.google.com/{address}" in opening.source
-    assert re.search(r"!\[[^\]]+\]\(attachment:result\.png\)", opening.source)
+    assert re.search(r"!\[[^\]]+\]\(attachment:result\.(png|jpg)\)", opening.source)
 
 
 def test_every_published_figure_has_alt_text_and_a_cell_of_its_own(root, chapter):
