@@ -217,8 +217,9 @@ for ax, (title, picture) in zip(plt.subplots(1, 6, figsize=(7, 1.7))[1], shown.i
 # mistake: `reshape` has dealt the numbers out in the wrong order. It raises no error,
 # and a network will train on it without complaint.
 #
-# Our own pictures (this edition of CelebA has half the size, 89 x 109) were cut to the
-# largest square in the middle and reduced to 64 pixels a side when they were read.
+# Our own pictures were cut to the largest square in the middle and reduced to 64 pixels
+# a side when they were read. (The run that you see on the page read an edition of
+# CelebA of half the size, 89 x 109.)
 
 # %% [markdown]
 # ## A network from a book
@@ -296,6 +297,11 @@ tables.table(("layer", "side before", "after, by the formula", "by PyTorch"), ro
 #   place.
 # * **Activations**: the outputs of layers that have to be kept until the backward pass
 #   has used them. Each further image in the batch adds as many.
+#
+# PyTorch can tell us what it keeps: inside `saved_tensors_hooks` it hands every tensor
+# that it puts aside to a function of ours. Some are kept several times (a layer's
+# output is the next one's input), so each piece of memory, known by its address, is
+# counted once, and weights, which are there in any case, are left out.
 
 # %%
 def kept_bytes(run, weights):
@@ -359,12 +365,12 @@ cost_table(costs)
 
 # %% [markdown]
 # Look at the columns one after the other. The convolutional pair has less than half of
-# the parameters: not fewer by far, since one kernel of 8 x 8 between 256 and 256
-# channels has four million. In exchange, each image costs it hundreds of times as many
-# multiply-adds, and each further image in the batch needs memory of its own. With one
-# image at a time it needs less memory than the fully connected pair, by the factor
-# printed above the table, which is not five. With 64 it needs far more. A convolution
-# saves what has to be *learned*, not what has to be *computed* and *kept*.
+# the parameters. (It could have far fewer, but one kernel of 8 x 8 between 256 and 256
+# channels alone has four million.) In exchange, each image costs it hundreds of times
+# as many multiply-adds, and each further image in the batch needs memory of its own.
+# With one image at a time it needs less memory than the fully connected pair, by the
+# factor printed above the table, which is not five. With 64 it needs far more. A
+# convolution saves what has to be *learned*, not what has to be *computed* and *kept*.
 #
 # ## Grid and border
 #
@@ -391,8 +397,8 @@ ax.set(xticks=[0, 64, 127], yticks=[0, 64, 127]);
 # %% [markdown]
 # Two things can be seen before anything was learned. A **grid** with a period of a few
 # pixels, which chapter 4 explained: stamps that overlap. (The kernel of 8 is a multiple
-# of the stride of 2, so every pixel inside gets equally many stamps. But the four
-# weights that meet in an even pixel are not those that meet in an odd one, and
+# of the stride of 2, so every pixel inside gets equally many stamps. But along a row,
+# the four weights that meet in an even pixel are not those that meet in an odd one, and
 # untrained weights differ.) And a **border**: the map counts. In the middle many stamps
 # overlap, at the border few. Fewer random numbers are added up there, so the picture is
 # closer to grey. Training must even that out, and a network with few steps behind it
@@ -576,8 +582,7 @@ grids.image_grid(of_book.history["samples"][-1], columns=8, value_range=(-1, 1))
 #
 # What can be saved? Three decisions make the difference.
 #
-# * *Half the side.* 64 x 64 pixels are a quarter of the places, and the photographs
-#   themselves have only 89 in this edition.
+# * *Half the side.* 64 x 64 pixels are a quarter of the places.
 # * *Small kernels.* 4 x 4 with stride 2 is the smallest kernel that is a multiple of
 #   its stride and overlaps: a quarter of the weights of 8 x 8.
 # * *Channels where they are cheap.* Few where the picture is large, twice as many at
@@ -642,12 +647,11 @@ cost_table(costs)
 
 # %% [markdown]
 # Compare the first row with the third: a hundredth of the multiply-adds, a fifth of the
-# parameters, a sixteenth of the memory for a batch. (The last row of the book's network
-# was for pictures with four times as many pixels, so a part of this is simply size; the
-# fourth row is ours for the same size.) If you want to go from 64 to 128 pixels, the
-# most asked question about such networks, it has half of the answer: one more level on
-# either side, and every image costs more than four times as much. The other half comes
-# later.
+# parameters, a sixteenth of the memory for a batch. (The network of the book draws four
+# times as many pixels, so a part of this is simply size; the fourth row is ours at the
+# same size.) If you want to go from 64 to 128 pixels, the most asked question about
+# such networks, the fourth row is half of the answer: one more level on either side,
+# and every image costs more than four times as much. The other half comes later.
 #
 # ## What helps?
 #

@@ -120,8 +120,22 @@ def colab(tmp_path_factory):
     return make_machine(tmp_path_factory.mktemp("colab") / "env", packages)
 
 
+def beginning(chapter: Path, folder: Path) -> Path:
+    """Write a chapter's cells up to its settings: installing, importing, choosing."""
+    book = nbformat.read(chapter, as_version=4)
+    tags = [cell.metadata.get("tags", []) for cell in book.cells]
+    book.cells = book.cells[: tags.index(["settings"]) + 1]
+    nbformat.write(book, folder / chapter.name)
+    return folder / chapter.name
+
+
 @pytest.mark.parametrize("chapter", chapters(), ids=lambda path: path.stem)
-def test_chapter_runs_from_its_notebook_alone(chapter, colab, repository, tmp_path):
+def test_chapter_runs_from_its_notebook_alone(
+    chapter, colab, repository, tmp_path, tmp_path_factory
+):
+    # One with little, one with a judge and the newest run whole; test_smoke runs all.
+    if chapter not in (chapters()[0], chapters()[3], chapters()[-1]):
+        chapter = beginning(chapter, tmp_path_factory.mktemp("beginning"))
     before = installed(colab)
     assert not any(line.startswith("genlab") for line in before)
     address = f"git+file://{repository}@main"

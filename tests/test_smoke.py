@@ -14,6 +14,7 @@ import pytest
 from genlab_helpers import pairs
 
 LIMIT = 30.0  # seconds a chapter, beyond what an empty notebook takes
+SLOWER = 1.4  # by so much a machine may be slower than the one the chapters are made on
 
 
 class Proxy:
@@ -82,7 +83,7 @@ def test_chapter_runs_in_smoke(root, chapter, tmp_path, overhead):
     notebook = Path(shutil.copy(published, tmp_path))
     with Proxy() as proxy:
         seconds, done = execute(notebook, proxy)
-        if done.returncode == 0 and seconds - overhead > LIMIT:
+        if done.returncode == 0 and seconds - overhead > SLOWER * LIMIT:
             # A slow moment of the machine is no failure; a slow chapter is slow twice.
             seconds = min(seconds, execute(notebook, proxy)[0])
         asked = proxy.was_asked()
@@ -90,7 +91,7 @@ def test_chapter_runs_in_smoke(root, chapter, tmp_path, overhead):
     assert done.returncode == 0, done.stdout[-6000:]
     assert "1 passed" in done.stdout
     assert not asked, "a smoke run must not ask the network"
-    assert seconds - overhead <= LIMIT
+    assert seconds - overhead <= SLOWER * LIMIT
     assert notebook.read_bytes() == published.read_bytes() == before
 
 
