@@ -413,23 +413,23 @@ def face_widths(side, channels):
 
 
 # fmt: off
-def face_generator(noise_size, channels, side=64, norm=nn.BatchNorm2d, act=leaky):
+def face_generator(noise_size, channels, side=64, norm=nn.BatchNorm2d, act=leaky,
+                   kernel=4):
     """Noise (B, noise_size) -> images (B, 3, side, side) in [-1, 1]."""
-    widths = face_widths(side, channels)
+    widths, step = face_widths(side, channels), (kernel, 2, kernel // 2 - 1)
     layers = [nn.Unflatten(1, (noise_size, 1, 1)),
               nn.ConvTranspose2d(noise_size, widths[0], 4)]  # (B, widths[0], 4, 4)
-    for inputs, outputs in itertools.pairwise(widths):
-        layers += [norm(inputs), act(), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)]
-    last = [norm(channels), act(), nn.ConvTranspose2d(channels, 3, 4, 2, 1), nn.Tanh()]
-    return nn.Sequential(*layers, *last)
+    for inputs, outputs in itertools.pairwise([*widths, 3]):  # each doubles the side
+        layers += [norm(inputs), act(), nn.ConvTranspose2d(inputs, outputs, *step)]
+    return nn.Sequential(*layers, nn.Tanh())
 
 
-def face_discriminator(channels, side=64, norm=nn.BatchNorm2d, act=leaky):
+def face_discriminator(channels, side=64, norm=nn.BatchNorm2d, act=leaky, kernel=4):
     """Images (B, 3, side, side) in [-1, 1] -> logits (B, 1)."""
-    widths = face_widths(side, channels)[::-1]
-    layers = [nn.Conv2d(3, channels, 4, 2, 1), act()]  # (B, channels, side / 2, ...)
+    widths, step = face_widths(side, channels)[::-1], (kernel, 2, kernel // 2 - 1)
+    layers = [nn.Conv2d(3, channels, *step), act()]  # (B, channels, side / 2, ...)
     for inputs, outputs in itertools.pairwise(widths):
-        layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), norm(outputs), act()]
+        layers += [nn.Conv2d(inputs, outputs, *step), norm(outputs), act()]
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4), nn.Flatten())
 # fmt: on
 

@@ -1,5 +1,6 @@
 """Seeds, device choice, timing, peak memory, and what this runs on."""
 
+import ctypes
 import os
 import platform
 import random
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Self
@@ -134,10 +136,12 @@ def peak_memory() -> int:
 def memory_above(task: Callable[[], object]) -> int:
     """Return the highest resident memory during `task()` above that before, in bytes.
 
-    A second thread looks every 2 ms, so what lives for less may be missed, and so
-    may what fits into memory that the process already holds. Device memory does
-    not count.
+    A second thread looks every 2 ms, so what lives for less may be missed, and so may,
+    without glibc, what fits into memory that the process has freed but still holds.
+    Device memory does not count.
     """
+    with suppress(AttributeError, OSError, TypeError):  # not every system has it
+        ctypes.CDLL(None).malloc_trim(0)  # give back what was freed
     process, done = psutil.Process(), threading.Event()
     seen = [process.memory_info().rss]
 

@@ -107,7 +107,8 @@ WEIGHTS = {  # file -> its sha256, or those first 8 digits of it that are publis
 # split that it notes -> every sha256 (or published beginning) that is known to be real.
 VOUCHED: dict[tuple[str, str], tuple[str, ...]] = {
     ("CelebA", "train"): (  # the first 10,000, from the edition of 89 x 109 pixels
-        "5f3060b9a0a4507016c5be28dd2ce600dc689ae009082a7366fd4b156ad49230",
+        "5f3060b9a0a4507016c5be28dd2ce600dc689ae009082a7366fd4b156ad49230",  # side 64
+        "f550712a07c52f21d13c80d842c3bc0dd036bef4a7d29de12b9b62914e587ee2",  # side 128
     ),
     ("SqueezeNet 1.0", "weights"): (
         WEIGHTS["squeezenet1_0_deepcompression.pt"],
@@ -116,6 +117,34 @@ VOUCHED: dict[tuple[str, str], tuple[str, ...]] = {
     ("VGG19", "weights"): (
         WEIGHTS["vgg19_features_conv1_1-conv3_4.pt"],
         WEIGHTS["vgg19-dcbb9e9d.pth"],
+    ),
+    # Photographs as scikit-image 0.25.2 ships them; paintings from Wikimedia Commons.
+    ("astronaut", "content"): (
+        "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+    ),
+    ("chelsea", "content"): (
+        "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+    ),
+    ("coffee", "content"): (
+        "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
+    ),
+    ("rocket", "content"): (
+        "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
+    ),
+    ("great_wave", "style"): (
+        "14bcf58a39b7095168f27756d76d0c615bb8954acc5eae9e62c66a9684c2ee2b",
+    ),
+    ("kandinsky_composition_vii", "style"): (
+        "8f992ed4aecd6dd56972d7bc8166761de7c94e670ee6effa8fd05f3daeb33409",
+    ),
+    ("shipwreck_turner", "style"): (
+        "4f7cf34e3cd4a5daaf3f421f059ca9a01aaa2a3afd7243d6670c9c8bc001a213",
+    ),
+    ("starry_night", "style"): (
+        "c31741a09141c2e2d07fc7aa6bdf135c369b804f9433e43fa3ceac19386d1ee6",
+    ),
+    ("the_scream", "style"): (
+        "f3075cddeb974a9ee1d6418f7f33fd05185a7ac7dcb4288bd2805d499a9dcaee",
     ),
 }
 

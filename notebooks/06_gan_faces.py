@@ -97,7 +97,7 @@ class Config(Settings):
     original_batch: int = 16  # its real images a step
     race_seconds: float = 360.0  # what it plays, and what ours plays beside it
     final_seconds: float = 900.0  # what ours plays in all
-    ladder_seconds: float = 80.0  # each choice of the ladder plays
+    ladder_seconds: float = 120.0  # each choice of the ladder plays
     n_seeds: int = 2  # games of LeakyReLU and of GELU
     n_few: int = 500  # faces in the trial with few
     few_seconds: float = 100.0  # that it plays, with and without augmentation
@@ -105,6 +105,8 @@ class Config(Settings):
     n_drawn: int = 4_000  # drawn faces, whose attributes are known
     n_pairs: int = 1_000  # faces searched for duplicates
     large_side: int = 128  # the next size
+    n_large: int = 10_000  # pictures read at that size
+    large_seconds: float = 60.0  # that a network of that size plays
     n_timed: int = 10  # steps behind each time
     try_compile: bool = True  # compiling takes a minute or two, and a C++ compiler
 
@@ -113,10 +115,11 @@ cfg = Config.for_profile(
     smoke=dict(limit=100, n_held_out=30, n_scored=30, channels=2, batch_size=10,
                original_width=8, original_batch=2, race_seconds=0.1, n_seeds=1,
                final_seconds=0.2, ladder_seconds=0.1, n_few=20, few_seconds=0.1,
-               drawn_seconds=0.1, n_drawn=60, n_pairs=20, n_timed=1,
-               try_compile=False),
-    full=dict(limit=202_599, channels=64, race_seconds=360.0, final_seconds=420.0,
-              ladder_seconds=25.0, few_seconds=40.0, drawn_seconds=40.0),
+               drawn_seconds=0.1, n_drawn=60, n_pairs=20, n_large=30,
+               large_seconds=0.1, n_timed=1, try_compile=False),
+    full=dict(limit=202_599, channels=64, race_seconds=240.0, final_seconds=420.0,
+              ladder_seconds=20.0, few_seconds=30.0, drawn_seconds=30.0,
+              n_large=50_000, large_seconds=150.0),
 )
 device = runtime.pick_device()
 rng = runtime.seed_everything(cfg.seed)
@@ -555,7 +558,7 @@ def score(pictures, side=cfg.side):
 # what it draws is reduced again before it is scored, so that both sides are equally
 # sharp.
 
-# %%
+# %% mystnb={"image": {"alt": "Two rows of eight pictures by the network of the book after its time: sixteen equal grey-blue squares."}}
 torch.manual_seed(cfg.seed)
 of_book = FaceGame(original_generator(cfg.noise_size, cfg.original_width).to(device),
                    original_discriminator(cfg.original_width).to(device), cfg, cfg.seed,
@@ -568,8 +571,6 @@ record.measure("network of the book: images used", sum(of_book.history["images"]
 print(f"{sum(of_book.history['images']):,} images in"
       f" {sum(of_book.history['seconds']):.0f} s; distance {book_distance:.0f},"
       f" real faces {floor:.1f}")
-
-# %% mystnb={"image": {"alt": "Two rows of eight pictures by the network of the book after its time: sixteen equal grey-blue squares."}}
 grids.image_grid(of_book.history["samples"][-1], columns=8, value_range=(-1, 1));
 
 # %% [markdown]
@@ -591,7 +592,9 @@ grids.image_grid(of_book.history["samples"][-1], columns=8, value_range=(-1, 1))
 # The normalisation and the activation are arguments, since we want to compare some. One
 # candidate normalises each image *by itself*, in groups of channels, and so needs no
 # company at all: `group`. The generator begins with one cell, makes 4 x 4 of it, and
-# doubles the side until it is large enough; the last step makes colours.
+# doubles the side until it is large enough; the last step makes colours. The kernel $k$
+# is an argument too: with stride 2 and padding $\frac{k}{2} - 1$ the formula gives
+# $n' = 2(n - 1) + k - (k - 2) = 2n$ for every even $k$.
 
 # %%
 def group(channels):
@@ -608,27 +611,27 @@ def face_widths(side, channels):
 
 
 
-def face_generator(noise_size, channels, side=64, norm=nn.BatchNorm2d, act=leaky):
+def face_generator(noise_size, channels, side=64, norm=nn.BatchNorm2d, act=leaky,
+                   kernel=4):
     """Noise (B, noise_size) -> images (B, 3, side, side) in [-1, 1]."""
-    widths = face_widths(side, channels)
+    widths, step = face_widths(side, channels), (kernel, 2, kernel // 2 - 1)
     layers = [nn.Unflatten(1, (noise_size, 1, 1)),
               nn.ConvTranspose2d(noise_size, widths[0], 4)]  # (B, widths[0], 4, 4)
-    for inputs, outputs in itertools.pairwise(widths):
-        layers += [norm(inputs), act(), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)]
-    last = [norm(channels), act(), nn.ConvTranspose2d(channels, 3, 4, 2, 1), nn.Tanh()]
-    return nn.Sequential(*layers, *last)
+    for inputs, outputs in itertools.pairwise([*widths, 3]):  # each doubles the side
+        layers += [norm(inputs), act(), nn.ConvTranspose2d(inputs, outputs, *step)]
+    return nn.Sequential(*layers, nn.Tanh())
 
 # %% [markdown]
 # The discriminator is its mirror image. Below are the layers of both, and the bill
 # beside the other two, each for pictures of the size that it draws.
 
 # %%
-def face_discriminator(channels, side=64, norm=nn.BatchNorm2d, act=leaky):
+def face_discriminator(channels, side=64, norm=nn.BatchNorm2d, act=leaky, kernel=4):
     """Images (B, 3, side, side) in [-1, 1] -> logits (B, 1)."""
-    widths = face_widths(side, channels)[::-1]
-    layers = [nn.Conv2d(3, channels, 4, 2, 1), act()]  # (B, channels, side / 2, ...)
+    widths, step = face_widths(side, channels)[::-1], (kernel, 2, kernel // 2 - 1)
+    layers = [nn.Conv2d(3, channels, *step), act()]  # (B, channels, side / 2, ...)
     for inputs, outputs in itertools.pairwise(widths):
-        layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), norm(outputs), act()]
+        layers += [nn.Conv2d(inputs, outputs, *step), norm(outputs), act()]
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4), nn.Flatten())
 
 
@@ -661,23 +664,26 @@ cost_table(costs)
 # arbitrarily steep, and no image depends on its company (Miyato et al., 2018). Around
 # it we try changes one at a time: GELU in place of LeakyReLU in both players (a smooth
 # relative of ReLU that multiplies $x$ by the probability that a normal number is below
-# $x$; Hendrycks and Gimpel, 2016), other normalisations of the discriminator (groups:
-# Wu and He, 2018), and 32-bit numbers. Each plays for the same short time, since time
-# is what we have, and is scored with its averaged weights.
+# $x$; Hendrycks and Gimpel, 2016), kernels of 8 as in the book, other normalisations of
+# the discriminator (groups: Wu and He, 2018), and 32-bit numbers. Each plays for the
+# same short time, since time is what we have, and is scored with its averaged weights.
+# What the averaging itself does costs no game: the plain network is scored a second
+# time with the weights of its last step.
 
 # %%
-CHANGES = {"plain": {}, "GELU": dict(act=nn.GELU),
+CHANGES = {"plain": {}, "GELU": dict(act=nn.GELU), "kernels of 8": dict(kernel=8),
            "batch norm in D": dict(d_norm=nn.BatchNorm2d),
            "group norm in D": dict(d_norm=group), "no norm in D": dict(d_norm=None),
            "32-bit numbers": dict(mixed=False)}
 
 
-def new_game(cfg, device, seed, act=leaky, d_norm="spectral", mixed=True, **options):
+def new_game(cfg, device, seed, act=leaky, d_norm="spectral", mixed=True, kernel=4,
+             **options):
     torch.manual_seed(seed)
     norm = d_norm if callable(d_norm) else nn.Identity
     side = options.get("side", cfg.side)
-    g = face_generator(cfg.noise_size, cfg.channels, side, act=act)
-    d = face_discriminator(cfg.channels, side, norm, act)
+    g = face_generator(cfg.noise_size, cfg.channels, side, act=act, kernel=kernel)
+    d = face_discriminator(cfg.channels, side, norm, act, kernel)
     for layer in d:
         if d_norm == "spectral" and isinstance(layer, nn.Conv2d):
             spectral_norm(layer)
@@ -712,11 +718,16 @@ for name, choices in CHANGES.items():
         game = new_game(cfg, device, seed, **choices)
         play_for(game, images, cfg.ladder_seconds, cfg.batch_size,
                  Checkpoint(f"{name} {seed}", record), device)
-        distance, _ = score(drawn_by(game.average.module, scored_z))
-        ladder.setdefault(name, []).append(distance)
-    record.measure_seeds(f"{name}: Fréchet distance", ladder[name], floor=floor)
-    used, seconds = (sum(game.history[kind]) for kind in ("images", "seconds"))
-    sizes[name] = used / seconds, step_memory(game)
+        used, seconds = (sum(game.history[kind]) for kind in ("images", "seconds"))
+        scored = {name: game.average.module}
+        if name == "plain":
+            scored["plain, last weights"] = game.g
+        for label, generator in scored.items():
+            distance, _ = score(drawn_by(generator, scored_z))
+            ladder.setdefault(label, []).append(distance)
+        sizes |= dict.fromkeys(scored, (used / seconds, step_memory(game)))
+for label, distances in ladder.items():
+    record.measure_seeds(f"{label}: Fréchet distance", distances, floor=floor)
 
 rows = [(name, " and ".join(f"{value:.0f}" for value in distances),
          *(f"{value:,.0f}" for value in sizes[name]))
@@ -725,13 +736,18 @@ tables.table(("change", "Fréchet distance", "images a second", "memory, MB"), r
 
 # %% [markdown]
 # After so short a time all are far from the floor, and the differences are large all
-# the same. Two seeds of the plain network lie close together. **GELU does not help**:
-# with both seeds it is well behind LeakyReLU, more than seeds differ, and it is slower.
-# Batch and group normalisation in the discriminator are behind as well. No
-# normalisation at all is the fastest and, with its one seed, a little ahead; that is no
-# more than seeds may differ, and over a long game we trust the discriminator that
-# cannot become steep. 32-bit numbers need half as much memory again, see fewer images
-# in the same time, and fall behind.
+# the same. Read the first row first: its two seeds differ by a quarter, so no smaller
+# difference means anything. **GELU does not help**: both its seeds lie about twice as
+# far from the real faces as those of LeakyReLU, and it is slower. **Large kernels** are
+# the worst: with fewer than half of the images a second they get nowhere in this time.
+# 32-bit numbers need half as much memory again, see fewer images, and fall behind.
+# Batch normalisation in the discriminator is as good as the plain network; groups, and
+# no normalisation at all, are a little behind at best. Among those that lie close
+# together we choose the discriminator that cannot become steep.
+#
+# And look at the second row. It is the *same games* as the first, drawn with the
+# weights of the last step: twice as far. The last step went wherever the last batch
+# pulled; the average forgets such pulls, and costs one multiplication a weight.
 #
 # ## Few faces
 #
@@ -852,6 +868,9 @@ print(f"{sum(history['images']):,} images, {sum(history['seconds']):.0f} s;"
       f" distance {distance:,.0f}, real faces {floor:,.0f}")
 with torch.autocast(device.type, torch.bfloat16):
     unaveraged = drawn_by(of_book.g, scored_z).float()
+last, _ = score(drawn_by(final.g, scored_z))
+record.measure("our network, last weights: Fréchet distance", last, floor=floor)
+print(f"ours, with the weights of its last step: {last:,.0f}")
 better = min(book_distance, score(unaveraged)[0])
 record.measure("network of the book, better weights: Fréchet distance", better)
 record.measure("after the same time: better of the book / ours",
@@ -864,8 +883,9 @@ film.photograph(grids.before_after(pair).figure)
 # %% [markdown]
 # The book's network without averaging draws its own grid, with a border and dark
 # blotches: nothing yet that could be called a face. Ours draws faces. With time on a
-# GPU the first row would change; the bill above would not. How did our network get
-# there?
+# GPU the first row would change; the bill above would not. (Averaging still helps after
+# the long game: with the weights of the last step our own distance is clearly larger,
+# as printed above.) How did our network get there?
 
 # %% mystnb={"image": {"alt": "Sixteen faces drawn from the same noise after each epoch: from coloured blotches to faces, which keep changing to the end."}}
 def frame(samples, number):
@@ -908,7 +928,7 @@ film.photograph(grids.image_grid(pictures[:64], columns=8).figure)
 
 # %% [markdown]
 # We have gone through the 64 one by one and asked: is this a face? With a generous eye
-# for smears, all but three are, at the first glance: more than nine in ten. At the
+# for smears, all but five are, at the first glance: more than nine in ten. At the
 # second glance few of them would pass for photographs.
 #
 # **What goes wrong?** To see the failures, we order a thousand draws by how far their
@@ -1044,7 +1064,7 @@ rows = [(times, *(probe.predict(eye.features(toys_from(fresh + times * way))).me
                   for way in (arrow, chance))) for times in (0, 1, 2, 3)]
 tables.table(("arrows", "with glasses", "along a random arrow"), rows)
 
-# %% mystnb={"image": {"alt": "Three rows of eight drawn faces. Above real drawn faces, then what the network draws, then the same noise with three arrows added: blurred faces, in the last row all with dark rings around the eyes and redder, curlier hair."}}
+# %% mystnb={"image": {"alt": "Three rows of eight drawn faces. Above real drawn faces, then what the network draws, then the same noise with three arrows added: blurred faces, in the last row all with dark rings around the eyes, paler skin and fuller hair."}}
 record.measure("with glasses after 3 arrows", rows[-1][1], floor=rows[-1][2])
 shown = {"the program's": toys.images[:8] / 255, "the network's": toys_from(fresh[:8]),
          "with 3 arrows": toys_from(fresh[:8] + 3 * arrow)}
@@ -1053,7 +1073,7 @@ film.photograph(grids.before_after(shown).figure)
 # %% [markdown]
 # Nearly all get glasses: blurred ones, since this network has played for little more
 # than a minute, but the judge and the eye agree. Look at what else has changed: the
-# hair is redder and fuller. In the program's faces glasses and hair are drawn
+# skin is paler and the hair fuller. In the program's faces glasses and hair are drawn
 # independently, but an arrow in the noise carries along whatever lies in the same
 # direction. And note the control: along a random arrow of this length, too, more faces
 # get glasses than before, just fewer. Without the control one would have praised the
@@ -1108,9 +1128,9 @@ tables.table(("way", "images a second", "times as fast"), rows)
 
 # %% [markdown]
 # Here *bfloat16* pays most and channels last a little; both together, which is what the
-# chapter uses, are no faster than bfloat16 alone. That is not what chapter 4 found with
-# its small grey pictures. Compilation adds little or nothing. On another machine the
-# order may be another one again: measure.
+# chapter uses, are fastest. That is not what chapter 4 found with its small grey
+# pictures. Compilation makes things slower here. On another machine the order may be
+# another one again: measure.
 #
 # ## From 64 to 128 pixels
 #
@@ -1132,10 +1152,32 @@ tables.table(("side", "images a second", "D's loss, first step", "after a few st
 # %% [markdown]
 # At either side the discriminator begins at $\log 2$, as it should, and then is quick to
 # tell real faces from coloured noise: a low loss after a dozen steps is no illness. The
-# curve above shows how it comes back within the first epoch. If it does *not* come back
-# at the larger side, and the loss of G keeps climbing, help the generator: a smaller
-# rate for D, augmentation, or fewer channels in D. And be patient: a quarter of the
-# speed means that six minutes at 64 are twenty-four at 128.
+# curve above shows how it comes back within the first epoch.
+#
+# A few steps prove little, so let the larger network play, with the pictures read again
+# at the larger side. On a CPU it gets a minute only, too little for good faces but long
+# enough to see whether anything breaks; on a GPU (`full`) it gets two and a half.
+
+# %% mystnb={"image": {"alt": "Eight equal pictures of an even grey-pink with a fine grid: the averaged network of 128 pixels after one minute has drawn nothing yet."}}
+large = faces(cfg.folder or None, side=cfg.large_side, limit=cfg.n_large)
+record.use(large)
+game = new_game(cfg, device, cfg.seed, side=cfg.large_side)
+played = play_for(game, large.images[n_held_out:], cfg.large_seconds, cfg.batch_size,
+                  Checkpoint("large", record), device).history
+print(f"{sum(played['images']):,} images; losses at the end:"
+      f" D {played['d_loss'][-1]:.2f}, G {played['g_loss'][-1]:.2f}")
+grids.image_grid(played["samples"][-1][:8], columns=4, value_range=(-1, 1));
+
+# %% [markdown]
+# Even grey: little more than a hundred steps are nothing, and the samples come from the
+# averaged weights, half of which are still the untrained network (exercise 5). But the
+# losses say what they should at this point. The discriminator is ahead, and it is not
+# at zero: its loss has come back. So the larger network is sound, and what it lacks is
+# images. Be patient: a quarter of the speed means that six minutes at 64 are
+# twenty-four at 128, and the book's network has shown where impatience leads.
+#
+# If the loss of D does *not* come back, and the loss of G keeps climbing, help the
+# generator: a smaller rate for D, augmentation, or fewer channels in D.
 #
 # ## More than one device
 #

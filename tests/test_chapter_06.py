@@ -219,9 +219,10 @@ def test_another_side_is_refused(side):
 
 @every_side
 @every_norm
-def test_our_players_fit_each_other(side, norm):
-    g = CH["face_generator"](NOISE, 2, side, norm)
-    d = CH["face_discriminator"](2, side, norm)
+@pytest.mark.parametrize("kernel", [4, 8])
+def test_our_players_fit_each_other(side, norm, kernel):
+    g = CH["face_generator"](NOISE, 2, side, norm, kernel=kernel)
+    d = CH["face_discriminator"](2, side, norm, kernel=kernel)
     up, images = sides_of(g, 1, torch.randn(2, NOISE))
     wanted = [2**i for i in range(2, side.bit_length())]  # 4, 8, ..., side
     assert up == list(zip(wanted, wanted, strict=True))
@@ -554,7 +555,14 @@ def test_each_change_is_what_it_says_and_plays(name):
     assert game.mixed == (name != "32-bit numbers")
     assert (nn.BatchNorm2d in acts[1]) == (name == "batch norm in D")
     assert (nn.GroupNorm in acts[1]) == (name == "group norm in D")
-    plain = name in ("plain", "GELU", "32-bit numbers")
+    kernels = {
+        m.kernel_size
+        for net in (game.g, game.d)
+        for m in net
+        if hasattr(m, "kernel_size")
+    }
+    assert kernels == ({(4, 4), (8, 8)} if name == "kernels of 8" else {(4, 4)})
+    plain = name in ("plain", "GELU", "kernels of 8", "32-bit numbers")
     assert any(hasattr(m, "parametrizations") for m in game.d) == plain
 
 

@@ -218,6 +218,17 @@ def test_memory_above_sees_what_a_task_holds_for_a_while():
     assert 90e6 < runtime.memory_above(task) < 200e6
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_above_sees_what_fits_into_memory_freed_before():
+    def pieces():  # small enough to come from the heap, 100 MB in all
+        return [torch.ones(25_000) for _ in range(1_000)]
+
+    freed, last = pieces(), torch.ones(25_000)  # what is last keeps the heap's end
+    del freed
+    assert 90e6 < runtime.memory_above(lambda: (pieces(), time.sleep(0.05))) < 200e6
+    assert last.sum() == 25_000
+
+
 def test_memory_above_passes_errors_on_and_stops_watching():
     before = threading.active_count()
     with pytest.raises(ZeroDivisionError):
