@@ -1102,7 +1102,7 @@ tables.table(("variant", "seconds", "peak GB", "error of the gradient"), rows)
 # (the dotted line). In the grey part of the figure coarse to fine works at half the
 # side.
 
-# %% mystnb={"image": {"alt": "Lowest loss so far over seconds, for both ways. The curve of coarse to fine begins after a narrow grey strip, its time at the small side, lies below the direct one at first, and draws ever closer to it; it meets the dotted line shortly before the direct one ends there."}}
+# %% mystnb={"image": {"alt": "Lowest loss so far over seconds, for both ways. A narrow grey strip on the left is the time at the small side. The curve of coarse to fine falls a little after the direct one, meets it, and runs with it down to the dotted line."}}
 x, p = (load(name, cfg.large).x.to(device) for name in (cfg.photo, cfg.painting))
 half, p_half = (F.interpolate(v, scale_factor=0.5, mode="area") for v in (x, p))
 loss_of = goal(shallow, *targets(shallow, x, p, five))
@@ -1127,12 +1127,12 @@ record.measure("coarse to fine, share of the direct time", share,
                note="" if ends else "the direct loss was not reached by then")
 
 # %% [markdown]
-# Coarse to fine begins far ahead: where its curve starts, the direct one is still on
-# its way down. But the lead melts, and in the end little time is saved. We had hoped
-# for half. Why so little? Large forms are indeed found cheaply at the small side; only,
-# they were not what took the time. The spectral weights make them easy at any side.
-# What is left at the end are fine strokes, and those exist at the full side only. (We
-# also enlarged the picture in place of the change, which was slower than the direct
+# The time at the small side puts coarse to fine behind at first. It catches up, then the
+# two curves run together, and in the end it arrives a little earlier. We had hoped for
+# half the time. Why so little? Large forms are indeed found cheaply at the small side;
+# only, they were not what took the time. The spectral weights make them easy at any
+# side. What is left at the end are fine strokes, and those exist at the full side only.
+# (We also enlarged the picture in place of the change, which was slower than the direct
 # way, and started both from noise, at a smaller side, which made no great difference.)
 #
 # ## One pass
