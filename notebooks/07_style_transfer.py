@@ -787,7 +787,7 @@ tables.table(("version", "seconds", "loss after 50 evaluations", "final loss"), 
     ("tutorial", tutorial["spent"], early[1], theirs)])
 
 # %% [markdown]
-# The probes are slower by a quarter or so. It is not the probes' fault: what takes the
+# The probes are slower by nearly a third. It is not the probes' fault: what takes the
 # time are gradients for weights that nobody wants (the table of variants, further
 # below, has the same network with frozen weights). And the loss? After 50 evaluations
 # ours is well ahead; after all 300 the two have nearly met. Both have all but stopped
@@ -812,8 +812,8 @@ record.export("frames", {"frames": shrink(result["frames"]), "photo": shrink(pho
 #
 # ## See it happen
 #
-# The picture of that run after more and more evaluations, with its loss. (The frames
-# also go with the page, whose slider shows any of them beside the photograph.)
+# The picture of that run after more and more evaluations, with its loss. (The same
+# frames are kept beside the page, as numbers.)
 
 # %% mystnb={"image": {"alt": "Animation: the photograph turns within the first frames into a painted picture and then changes less and less, while beside it a point runs down the curve of the loss."}}
 def frame(k):
@@ -1127,13 +1127,14 @@ record.measure("coarse to fine, share of the direct time", share,
                note="" if ends else "the direct loss was not reached by then")
 
 # %% [markdown]
-# The time at the small side puts coarse to fine behind at first. It catches up, then the
-# two curves run together, and in the end it arrives a little earlier. We had hoped for
-# half the time. Why so little? Large forms are indeed found cheaply at the small side;
-# only, they were not what took the time. The spectral weights make them easy at any
-# side. What is left at the end are fine strokes, and those exist at the full side only.
-# (We also enlarged the picture in place of the change, which was slower than the direct
-# way, and started both from noise, at a smaller side, which made no great difference.)
+# The time at the small side puts coarse to fine behind at first. It catches up, then
+# the two curves run together, and in the end it arrives a little earlier. We had hoped
+# for half the time. Why so little? Large forms are indeed found cheaply at the small
+# side; only, they were not what took the time. The spectral weights make them easy at
+# any side. What is left at the end are fine strokes, and those exist at the full side
+# only. (We also enlarged the picture in place of the change, which was slower than the
+# direct way, and started both from noise, at a smaller side, which made no great
+# difference.)
 #
 # ## One pass
 #
