@@ -1170,10 +1170,11 @@ grids.image_grid(played["samples"][-1][:8], columns=4, value_range=(-1, 1));
 
 # %% [markdown]
 # Even grey: little more than a hundred steps are nothing, and the samples come from the
-# averaged weights, half of which are still the untrained network (exercise 5). But the
-# losses say what they should at this point. The discriminator is ahead, and it is not
-# at zero: its loss has come back. So the larger network is sound, and what it lacks is
-# images. Be patient: a quarter of the speed means that six minutes at 64 are
+# averaged weights, half of which are still the untrained network (exercise 5). The
+# losses say more. The minute is less than one epoch, so they are means over all of it,
+# and that of the discriminator lies well above its value after a few steps in the
+# table: it must have come back since. So the larger network is sound, and what it lacks
+# is images. Be patient: a quarter of the speed means that six minutes at 64 are
 # twenty-four at 128, and the book's network has shown where impatience leads.
 #
 # If the loss of D does *not* come back, and the loss of G keeps climbing, help the

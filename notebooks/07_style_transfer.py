@@ -724,12 +724,12 @@ tables.table(("how", "evaluations", "loss at the end", "more than the last, in %
 # %% [markdown]
 # All ways that use L-BFGS end within a few per cent of each other: the method forgives
 # more than its theory promises. Among the first five rows, returning another number
-# costs most: the line search then refuses good steps and accepts bad ones. Pixels that
-# are left alone pay at the end, when they are clamped. The clamp in the closure costs
-# little here, which nobody could know beforehand. The cosine alone is not better than
-# the wrong ways; with the spectral weights it is ahead of all. So the honest way costs
-# nothing, and it has no surprises in store. (Projection, the other honest way, is
-# exercise 3.)
+# costs most; that it costs less together with the clamp shows how little such
+# differences can be predicted. Pixels that are left alone pay at the end, when they are
+# clamped. The clamp in the closure costs little here, which nobody could know
+# beforehand. The cosine alone is not better than the wrong ways; with the spectral
+# weights it is ahead of all. So the honest way costs nothing, and it has no surprises
+# in store. (Projection, the other honest way, is exercise 3.)
 #
 # **Against Adam**, from the same start and in the same numbers $q$, over evaluations
 # and over seconds. Adam takes one step an evaluation, of a length that was set
@@ -946,9 +946,9 @@ figures.caption_source(ax.figure, photo);
 # %% [markdown]
 # Down a column the manner is the same, along a row the photograph can always be told.
 # Paintings with large, plain forms (the second and the third) change a photograph most.
-# The last one mostly darkens: its manner is light and haze, and that is in no Gram
-# matrix of the first layers. The rocket, with an empty sky, takes anything; the face
-# suffers, because we know how a face should look.
+# The last one mostly darkens: its manner is light and haze, and those are no matter of
+# small neighbourhoods. The rocket, with an empty sky, takes anything; the face suffers,
+# because we know how a face should look.
 #
 # ## Faster and larger
 #
@@ -1027,12 +1027,12 @@ for ax, what, line in zip(axes, ("seconds", "peak"), lines):
 
 # %% [markdown]
 # At the largest side the memory is what was counted, within a few per cent. At the
-# smallest there is a good deal on top: the library's workspace, which hardly grows with
-# the picture. The seconds grow faster than the line: an evaluation
+# smallest there is a good deal on top, probably workspace of the library: in bytes it
+# grows far less than the picture. The seconds grow faster than the line: an evaluation
 # of four times the pixels takes more than four times as long. Arithmetic does not
 # explain that; memory does, in part. Tensors of this size are taken from the operating
 # system, page by page, and given back in every evaluation. (On Linux, telling the C
-# library to keep what was freed, with `mallopt`, makes the larger sides faster.)
+# library to keep what was freed, with `mallopt`, makes 512 pixels faster.)
 #
 # **Three ways to make an evaluation cheaper.** *Checkpointed activations*: keep only
 # the input of a block and compute the rest again on the way back, more time for less
