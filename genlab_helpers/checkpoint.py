@@ -27,9 +27,9 @@ class Checkpoint:
     name: of the training, such as "fashion". record: the chapter's `RunRecord`, which
     is told the seconds that an earlier run had spent. The file is
     ``runs/<chapter>/<profile>/<hash>/<name>.pt`` in the folder of the course, or the
-    current one outside it. The hash is that of the settings and of all cells run so
-    far, so that an edited setting or cell starts afresh. In ``smoke`` nothing is
-    written or read.
+    current one outside it. The hash is that of the settings, of the data in use and of
+    all cells run so far, so that an edited setting or cell, or other data, starts
+    afresh. In ``smoke`` nothing is written or read.
     """
 
     def __init__(self, name: str, record: RunRecord):
@@ -39,7 +39,10 @@ class Checkpoint:
         self._started = time.perf_counter()
         self._earlier: float | None = None  # seconds of an earlier run, once known
         if facts["profile"] != "smoke":
-            text = json.dumps([facts["settings"], _cells()], sort_keys=True)
+            # Not all of the provenance: what was downloaded once is a file the next time.
+            digests = [used["sha256"] for used in facts["data"]]
+            about = [facts["settings"], digests, _cells()]
+            text = json.dumps(about, sort_keys=True)
             key = hashlib.sha256(text.encode()).hexdigest()[:16]
             folder = _root() / FOLDER / facts["chapter"] / facts["profile"] / key
             self.path = folder / f"{name}.pt"

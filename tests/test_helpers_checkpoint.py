@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -70,6 +71,18 @@ def test_edited_cells_start_afresh(monkeypatch):
     assert make().load() == {"epoch": 1}
     monkeypatch.setattr(checkpoint, "_cells", lambda: ["a = 2"])
     assert make().load() is None
+
+
+def test_other_data_start_afresh():
+    def on(digest, source="download"):
+        origin = {"sha256": digest, "source": source}
+        record = RunRecord("03_gan", LAPTOP, torch.device("cpu"))
+        record.use(SimpleNamespace(provenance=lambda: origin))
+        return Checkpoint("fashion", record)
+
+    on("a1").save(epoch=1)
+    assert on("a1", source="folder").load() == {"epoch": 1}
+    assert on("b2").load() is None
 
 
 def test_seconds_of_killed_runs_add_up(monkeypatch):
