@@ -39,7 +39,7 @@ class Checkpoint:
         self._started = time.perf_counter()
         self._earlier: float | None = None  # seconds of an earlier run, once known
         if facts["profile"] != "smoke":
-            # Not all of the provenance: what was downloaded once is a file the next time.
+            # Digests only: what was a download in one run is a folder in the next.
             digests = [used["sha256"] for used in facts["data"]]
             about = [facts["settings"], digests, _cells()]
             text = json.dumps(about, sort_keys=True)
