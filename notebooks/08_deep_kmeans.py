@@ -970,8 +970,8 @@ tables.table(("row", "test accuracy", "on train", "NMI", "ARI", "repairs", "gain
 # What was chosen, and how:
 #
 # * *from the sources*: the plain recipe and its $\lambda$, DEC's cost, its weight of
-# 0.1 beside the reconstruction (Guo et al., 2017), the size of the code, and that there
-# are ten clusters, which is itself a piece of label knowledge;
+#   0.1 beside the reconstruction (Guo et al., 2017), the size of the code, and that
+#   there are ten clusters, which is itself a piece of label knowledge;
 # * *by time*: the epochs, the size of the maps and the number of seeds, so that the
 #   chapter fits into 90 minutes on two cores;
 # * *by eye, on moved images*: how far an image may be moved and still be read;
@@ -1103,9 +1103,9 @@ grids.before_after(rows);
 # 118 are sevens, 77 of them among the nines and 31 among the eights, and the picture
 # shows which: the **sevens with a bar**. They are drawn with one stroke more, and no
 # small move leads from a plain seven to one with a bar. They are a *group of their own*
-# in these images, and only our name for both says that they belong together. The three
-# networks differ by little else: of the first, with 0.980, 20 sevens are elsewhere, of
-# the other two 135 and 118.
+# in these images, and only our name for both says that they belong together. Most of
+# what separates the three networks is here: 20 sevens are elsewhere in the one with
+# 0.980, 118 in this one, and 135 in the one with 0.964.
 #
 # The belief in equal sizes did no visible harm: the clusters have between 880 and 1,119
 # images, the digits between 892 and 1,135.
@@ -1131,8 +1131,8 @@ grids.before_after({name: images.cpu() for name, images in rows.items()});
 #
 # t-SNE maps of the codes of the same test images, before and after. (A map is a drawing
 # aid: distances between islands and sizes of islands mean nothing.) The colours are the
-# true digits, the numbers stand at the middle of each. The last lines keep the points
-# and thumbnails of the images for the interactive version of this page.
+# true digits, the numbers stand at the middle of each. The last lines export the
+# points, with small copies of their images.
 
 # %% mystnb={"image": {"alt": "Two maps of 5,000 points in ten colours. Before: islands of irregular form; 4, 7 and 9 touch, and so do 3, 5 and 8. After: ten separate islands, and one small island of sevens far from the other sevens."}}
 shown, shown_y = test_x[: cfg.n_shown], test_y[: cfg.n_shown]
@@ -1287,12 +1287,12 @@ widgets.VBox([*controls, picture])
 # ## Summary
 #
 # * Groups and space can be learned together: $L = L_r + \lambda L_c$. The encoder
-# serves both costs; $L_c$ alone is minimised by putting everything on one point, or
-# simply by shrinking.
+#   serves both costs; $L_c$ alone is minimised by putting everything on one point, or
+#   simply by shrinking.
 # * From scratch the plain recipe loses half of its epochs, because most centres own
 #   nothing at the start and a centre that owns nothing has no gradient; with a greater
 #   $\lambda$ it fails. Learn to rebuild first, and start the centres where the codes
-# are.
+#   are.
 # * Soft assignments keep every centre alive. Their target, $q^2 / f$, sharpens and
 #   balances.
 # * What brings most is a start from neighbourhoods rather than from distances; from
