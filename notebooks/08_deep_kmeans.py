@@ -949,9 +949,9 @@ tables.table(("row", "test accuracy", "on train", "NMI", "ARI", "repairs", "gain
 # where the codes are no cluster dies, yet accuracy falls from 0.731 to 0.687 with the
 # ReLU and hardly moves without it (0.788 and 0.777). NMI rises all the same, from 0.737
 # to 0.810: the clusters become purer, but where k-means has put two centres on one
-# digit and one on two, the cost has no reason to undo it. **Three gains are beyond
-# doubt**, being several times their spread: the moves, the map, and all steps together.
-# The others, leaving out the ReLU and the softer cost among them, are about as large as
+# digit and one on two, the cost has no reason to undo it. **Four gains are more than
+# twice their spread**: codes in place of pixels, the moves, the map, and all steps
+# together. The others, leaving out the ReLU and the softer cost, are about as large as
 # their spread. With three seeds that is a hint, not a proof. **The start matters
 # most.** Looking at neighbours adds 0.158 without any training. The moves, which walk
 # along the sheets, add 0.035 when the start is that of k-means, because they too cannot
