@@ -1095,7 +1095,10 @@ for column in counts[digit].topk(2).indices.tolist():
     surest = degrees[mine, order[column]].argsort(descending=True)[:12]
     name = f"{digit} among the {match.get(order[column], 'rest')}s"
     rows[name] = test_x[mine[surest].to(device)].cpu()
-grids.before_after(rows);
+grids.before_after(rows)
+for seed, entry in zip(seeds, answers["all together"]):
+    own = metrics.contingency(test_y, entry["test"])[digit]  # counts by cluster
+    print(f"seed {seed}: {own.sum() - own.max()} images of {digit} elsewhere")
 
 # %% [markdown]
 # Chapter 1 could hardly tell 4 from 9; here 26 of 1,991 are mixed up, and of the family
