@@ -10,29 +10,39 @@ unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help book test run serve sync lock clean
+.PHONY: help book test lint run serve sync doctor lock clean
 
 help: ## List the targets (what plain `make` does)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
 
 book: .venv-book/complete ## Check that every chapter really ran, then build _build/html
-	.venv-book/bin/python -m genlab_helpers.notebooks check
+	.venv-book/bin/python book/publish check
 	.venv-book/bin/python book/vendor.py
 	.venv-book/bin/jupyter-book build . -W -n --keep-going
 	@echo "The book is ready: $(CURDIR)/_build/html/index.html"
 
-test: .venv/complete ## Run every test, the built book in a browser included
+test: lint ## Run every test, the built book in a browser included
 	.venv/bin/python -m pytest
+
+lint: .venv/complete ## Check the style of the code, and the workflows
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check book genlab_helpers tests notebooks/scripts
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.venv/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	.venv/bin/zizmor --offline --min-severity medium .github
 
 run: .venv/complete ## Run a chapter: make run CHAPTER=01 [PROFILE=smoke|laptop|full]
 	@test -n "$(CHAPTER)" || { echo "Which chapter? For example: make run CHAPTER=01"; exit 2; }
-	.venv/bin/python -m genlab_helpers.notebooks run $(CHAPTER) $(if $(PROFILE),--profile $(PROFILE))
+	.venv/bin/python book/publish run $(CHAPTER) $(if $(PROFILE),--profile $(PROFILE))
 
 serve: book ## Build the book, then serve it at http://127.0.0.1:8000
 	.venv-book/bin/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
 
-sync: .venv-book/complete ## Carry edits of notebooks/*.py over to the .ipynb files
-	.venv-book/bin/python -m genlab_helpers.notebooks sync
+sync: .venv-book/complete ## Carry edits of notebooks/*.py over to the .ipynb files and recap.py
+	.venv-book/bin/python book/publish sync
+
+doctor: ## Say what this machine lacks for the course, and what to do about it
+	@$(PYTHON) book/publish doctor
 
 lock: .venv-book/complete ## Recompute both lock files: make lock [UPGRADE=1]
 	.venv-book/bin/python -m uv pip compile $(if $(UPGRADE),--upgrade) -q --universal --python-version 3.11 requirements.txt -o requirements.lock
@@ -59,6 +69,6 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11); imp
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install -q --disable-pip-version-check uv
-	.venv/bin/python -m uv pip install -q --python .venv/bin/python -r requirements.lock
+	.venv/bin/python -m uv pip install -q --compile-bytecode --python .venv/bin/python -r requirements.lock
 	.venv/bin/python -m uv pip install -q --python .venv/bin/python --no-build-isolation --no-deps -e .
 	@touch $@

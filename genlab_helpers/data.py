@@ -1,85 +1,47 @@
-"""Datasets as plain tensors that know where they came from.
+"""Data sets as plain tensors that know where they came from.
 
-Order of search: the data folder, the cache folder of the user, a download, and
-last a stand-in that says so. Every file is hashed before it is used; a damaged one
-is named and kept, never trained on.
+Order of search: the data folder, the cache folder, a download by torchvision, and last
+a stand-in that says so. Every file is hashed before it is used.
 """
 
 import hashlib
+import tempfile
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.datasets import load_digits
 
-from genlab_helpers.download import DownloadError
-from genlab_helpers.settings import profile
-from genlab_helpers.sources import SOURCES, Source, digest, split_files
-from genlab_helpers.stand_in import digits
-from genlab_helpers.storage import data_folder, obtain
+from genlab_helpers import files
+from genlab_helpers.settings import data_folder, profile
 
-__all__ = ["ImageSet", "data_folder", "fashion_mnist", "mnist"]
-
-FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-_loaded: dict[tuple[str, str, str], "ImageSet"] = {}  # uint8, by name, split, place
+START = {"train": "train-", "test": "t10k-"}  # of the names of a split's files
+DTYPES = (torch.uint8, torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """One split of a dataset as two tensors, and where they came from.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ImageSet(files.Origin):
+    """One split of a data set as two tensors, and where they came from.
 
-    ``images`` (N, 1, 28, 28), uint8 in 0..255 or a float type in [0, 1];
-    ``labels`` (N,), int64; ``classes[k]`` names label k. ``source`` is "folder",
-    "download" or "stand-in"; ``digest`` is the sha256 of the split; ``note`` is
-    what was said while loading.
+    ``images`` (N, 1, 28, 28), uint8 in 0..255 or a float type in [0, 1]; ``labels``
+    (N,), int64; ``classes[k]`` names label k.
     """
 
-    name: str
-    split: str
     images: torch.Tensor
     labels: torch.Tensor
     classes: tuple[str, ...]
-    source: str
-    digest: str
-    note: str = ""
-
-    @property
-    def is_stand_in(self) -> bool:
-        """Whether these images stand in for a dataset that was not to be had."""
-        return self.source == "stand-in"
-
-    def provenance(self) -> dict:
-        """Return what a run's record keeps: name, split, source, sha256, count."""
-        return {
-            "name": self.name,
-            "split": self.split,
-            "source": self.source,
-            "sha256": self.digest,
-            "count": len(self.labels),
-        }
 
 
 def mnist(split: str = "train", *, dtype: torch.dtype = torch.float32) -> ImageSet:
     """Return MNIST: 60,000 ("train") or 10,000 ("test") handwritten digits.
 
-    The tensors are the caller's own: changing them does not change the next call.
-    The ``smoke`` profile always gets the stand-in and never uses the network.
-
-    Args:
-        split: "train" or "test".
-        dtype: torch.uint8 for grey values 0..255, or float32, float64, float16 or
-            bfloat16 for values in [0, 1]; 0 is the background, the ink is bright.
-
-    Returns:
-        An ImageSet: images (N, 1, 28, 28), labels (N,) int64 in 0..9. If the files
-        can neither be found nor downloaded, a stand-in that says so: scikit-learn's
-        digits enlarged to 28 x 28, 1,437 ("train") or 360 ("test").
-
-    Raises:
-        ValueError: for another split or dtype.
-        SettingsError: if a GENLAB_* variable is not in order.
-
-    Source: LeCun et al. 1998, https://doi.org/10.1109/5.726791.
+    The tensors are the caller's own. ``dtype`` is torch.uint8 for grey values 0..255,
+    or float32, float64, float16 or bfloat16 for [0, 1]; the ink is bright. If the
+    files cannot be had, and always in ``smoke``, a stand-in that says so: 1,437 or 360
+    of scikit-learn's digits, enlarged to 28 x 28. Raises ValueError for another split
+    or dtype. Source: LeCun et al. 1998, https://doi.org/10.1109/5.726791.
     """
     return _load("MNIST", split, dtype)
 
@@ -87,10 +49,7 @@ def mnist(split: str = "train", *, dtype: torch.dtype = torch.float32) -> ImageS
 def fashion_mnist(
     split: str = "train", *, dtype: torch.dtype = torch.float32
 ) -> ImageSet:
-    """Return Fashion-MNIST: 60,000 ("train") or 10,000 ("test") garments.
-
-    Arguments, shapes, ranges and errors are those of `mnist`. The stand-in shows
-    digits, not garments, and its ``classes`` are those of digits.
+    """Return Fashion-MNIST, garments; all else, even the stand-in, is as in `mnist`.
 
     Source: Xiao et al. 2017, https://doi.org/10.48550/arXiv.1708.07747.
     """
@@ -98,109 +57,77 @@ def fashion_mnist(
 
 
 def _load(name: str, split: str, dtype: torch.dtype) -> ImageSet:
-    if dtype is not torch.uint8 and dtype not in FLOATS:
-        raise ValueError(f"dtype must be torch.uint8 or one of {FLOATS}, not {dtype}")
-    split_files(name, split)  # refuses an unknown split before any work
-    smoke = profile() == "smoke"
-    key = (name, split, "smoke" if smoke else str(data_folder()))
-    if key not in _loaded:
-        found = _smoke_set(name, split) if smoke else _search(SOURCES[name], split)
-        if found.is_stand_in and not smoke:  # not kept: the next call tries again
-            return _converted(found, dtype)
-        _loaded[key] = found
-    return _converted(_loaded[key], dtype)
-
-
-def _converted(stored: ImageSet, dtype: torch.dtype) -> ImageSet:
-    if stored.is_stand_in:  # never silent, however often it is asked for
-        print(stored.note)
-    images = stored.images.to(dtype, copy=True)
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {DTYPES}, not {dtype!r}")
+    if split not in START:
+        raise ValueError(f"no split {split!r} of {name}; use 'train' or 'test'")
+    if profile() == "smoke":
+        found = _stand_in(name, split, "The smoke profile uses no real data. ")
+    else:
+        try:
+            found = _real(name, split, data_folder())
+        except files.FAILURES as error:  # is not kept, so the next call tries again
+            folder = files.DIGESTS["datasets"][name]["folder"]
+            place = files.shown(data_folder() / folder)
+            remedy = f"run this again with a network, or put good files into {place}"
+            why = f"{name} could not be had: {error}\nWhat helps: {remedy}.\n"
+            found = _stand_in(name, split, why)
+    if found.is_stand_in:  # never silent
+        print(found.note)
+    images = found.images.to(dtype, copy=True)
     if dtype is not torch.uint8:
         images.div_(255)
-    return replace(stored, images=images, labels=stored.labels.clone())
+    return replace(found, images=images, labels=found.labels.clone())
 
 
-def _search(source: Source, split: str) -> ImageSet:
-    """Return the real split, or the stand-in with the reasons in its note."""
-    contents, origins, told = [], [], []
+@cache
+def _real(name: str, split: str, folder: Path) -> ImageSet:
+    """Return a real split as uint8, or raise one of FAILURES; kept for each folder."""
+    from torchvision import datasets  # slow to import, and not needed in smoke
+
+    entry, start = files.DIGESTS["datasets"][name], START[split]
+    known = {f"{entry['folder']}/{file}": d for file, d in entry["files"].items()}
+    images, labels = (file for file in known if f"/{start}" in file)
     try:
-        for file_name in split_files(source.name, split):
-            content, origin, said = obtain(source, file_name)
-            contents.append(content)
-            origins.append(origin)
-            told += said
-    except DownloadError as error:
-        return _stand_in(source.name, split, _explanation(source, error))
-    note = "\n".join(f"{source.name}: {line}." for line in told)
-    if note:
-        print(note)
-    images, labels = (parse_idx(content) for content in contents)
-    if images.shape != (len(labels), 28, 28) or labels.ndim != 1:
-        raise ValueError(
-            f"{source.name} {split}: images {images.shape} do not go with labels "
-            f"{labels.shape}"
-        )
-    return ImageSet(
-        name=source.name,
-        split=split,
-        images=torch.from_numpy(images[:, None]),
-        labels=torch.from_numpy(labels.astype(np.int64)),
-        classes=source.classes,
-        source="download" if "download" in origins else "folder",
-        digest=digest(source.name, split),
-        note=note,
-    )
-
-
-def parse_idx(content: bytes) -> np.ndarray:
-    """Return the uint8 array in an idx file: two zero bytes, type, rank, sizes, data.
-
-    Raises:
-        ValueError: if the header is not that of an idx file of bytes, or the data
-            are not as many as the sizes say.
-    """
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08" or not content[3]:
-        raise ValueError(f"not an idx file of bytes: it begins with {content[:4]!r}")
-    start = 4 + 4 * content[3]
-    if len(content) < start:
-        raise ValueError(f"the idx header is cut off after {len(content)} bytes")
-    shape = tuple(int(size) for size in np.frombuffer(content[4:start], dtype=">u4"))
-    count = len(content) - start
-    if count != int(np.prod(shape, dtype=object)):
-        raise ValueError(f"the idx header promises {shape}, but {count} bytes follow")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
-
-
-def _explanation(source: Source, error: DownloadError) -> str:
-    place = data_folder() / source.folder
-    lines = [
-        f"{source.name} could not be had: no good copy of {error.file_name}.",
-        *(f"  - {reason}" for reason in error.reasons),
-        "What helps: connect to the network and run this again; or fetch these from",
-        f"  {source.mirrors[0]}",
-        *(f"  {file_name}.gz" for file_name in source.files),
-        f"  and put them into {place}",
-        f"  (or set GENLAB_DATA to a folder that holds {source.folder}).",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _smoke_set(name: str, split: str) -> ImageSet:
-    return _stand_in(name, split, "The smoke profile uses no real data. ")
+        paths = {f: files.obtain(f, [], known[f])[0] for f in (images, labels)}
+        source = "folder"
+    except files.DownloadError:
+        with tempfile.TemporaryDirectory() as fresh, files.patience():
+            getattr(datasets, entry["folder"].split("/")[0])(fresh, download=True)
+            urls = {file: [Path(fresh, file).as_uri()] for file in known}
+            paths = {f: files.obtain(f, urls[f], known[f])[0] for f in known}
+        source = "download"
+    digest = hashlib.sha256((known[images] + known[labels]).encode()).hexdigest()
+    labels = datasets.mnist.read_label_file(paths[labels])
+    facts = dict(name=name, split=split, source=source, sha256=digest)
+    images = datasets.mnist.read_image_file(paths[images])[:, None]
+    tensors = dict(images=images, labels=labels, classes=tuple(entry["classes"]))
+    return ImageSet(**facts, **tensors, count=len(labels))
 
 
 def _stand_in(name: str, split: str, why: str) -> ImageSet:
-    """Return the stand-in, with the reason for it at the head of its note."""
-    images, labels = digits(split)
+    """Return scikit-learn's digits; every fifth image of each class is for "test".
+
+    Source: E. Alpaydin and C. Kaynak 1998, https://doi.org/10.24432/C50P49.
+    """
+    digits = load_digits()
+    held_out = np.zeros(len(digits.target), dtype=bool)
+    held_out[np.argsort(digits.target, kind="stable")[::5]] = True
+    chosen = held_out if split == "test" else ~held_out
+    labels = digits.target[chosen].astype(np.int64)
+    # Linear interpolation from 8 to 28 pixels in whole numbers, so that every machine
+    # gets the same bytes. The centre of pixel i lies at (i + 1/2) * 8/28 - 1/2 pixels
+    # of the small image: in fourteenths, which makes every weight a whole number.
+    position = np.clip(4 * np.arange(28) - 5, 0, 7 * 14)
+    weights = np.clip(14 - abs(position[:, None] - 14 * np.arange(8)), 0, None)
+    values = weights @ digits.images[chosen].astype(np.int64) @ weights.T
+    white = 16 * 14 * 14  # of a small image, times the weights
+    images = ((values * 255 + white // 2) // white).astype(np.uint8)  # (N, 28, 28)
     label = f"scikit-learn digits (stand-in for {name})"
     garments = " They are digits, NOT garments." if name == "Fashion-MNIST" else ""
-    return ImageSet(
-        name=label,
-        split=split,
-        images=torch.from_numpy(images[:, None]),
-        labels=torch.from_numpy(labels),
-        classes=tuple("0123456789"),
-        source="stand-in",
-        digest=hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
-        note=f"{why}STAND-IN: {label}, {len(labels):,} images.{garments}",
-    )
+    note = f"{why}STAND-IN: {label}, {len(labels):,} images.{garments}"
+    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    facts = dict(name=label, split=split, source="stand-in", sha256=digest, note=note)
+    images, labels = torch.from_numpy(images[:, None]), torch.from_numpy(labels)
+    tensors = dict(images=images, labels=labels, classes=tuple("0123456789"))
+    return ImageSet(**facts, **tensors, count=len(labels))

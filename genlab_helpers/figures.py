@@ -1,27 +1,26 @@
-"""One look for all figures: colours, sizes, Matplotlib's settings, honest titles.
+"""One look for all figures, and those made of images; `plots` draws numbers."""
 
-What is drawn lives beside it: `plots` (numbers), `grids` (images), `film` (GIF). They
-take arrays or tensors and an axis; they never train and never call `show()`.
-"""
+import io
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 from cycler import cycler
+from IPython.display import Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image as Pillow
+
+from genlab_helpers.metrics import checked, to_numpy
 
 # The colours of Okabe and Ito (2008), extended to ten and then moved until every
 # two of them stay apart in all three kinds of colour blindness (a test measures it).
 PALETTE = (
-    "#1f5f9e",  # blue
-    "#c75507",  # vermilion
-    "#03925c",  # green
-    "#bd7fac",  # mauve
-    "#e7a000",  # amber
-    "#4cb8f0",  # sky
-    "#3b1a80",  # indigo
-    "#730034",  # wine
-    "#a8ab52",  # olive
-    "#6f666c",  # grey
+    *("#1f5f9e", "#c75507", "#03925c", "#bd7fac"),  # blue, vermilion, green, mauve
+    *("#e7a000", "#4cb8f0", "#3b1a80", "#730034"),  # amber, sky, indigo, wine
+    *("#a8ab52", "#6f666c"),  # olive, grey
 )
 INK = "#222222"  # text and centres
 QUIET = "#5f5f5f"  # axes, reference lines, what should stay in the background
@@ -31,65 +30,127 @@ SMALL = 11.5  # points
 
 def use_style() -> None:
     """Give all later figures the look of the course (sets Matplotlib's rcParams)."""
-    plt.rcParams.update(
-        {
-            "figure.figsize": (WIDTH, 4.2),
-            "figure.dpi": 120,
-            "savefig.dpi": 120,
-            # Opaque, so that a figure also reads on a dark page.
-            "figure.facecolor": "white",
-            "savefig.facecolor": "white",
-            "figure.constrained_layout.use": True,
-            "figure.titlesize": 13,
-            "font.size": 12.5,
-            "axes.titlesize": 13,
-            "axes.titlelocation": "left",
-            "axes.labelsize": 12.5,
-            "xtick.labelsize": SMALL,
-            "ytick.labelsize": SMALL,
-            "legend.fontsize": 12,
-            "legend.edgecolor": "white",
-            "legend.handlelength": 1.2,
-            "legend.handletextpad": 0.5,
-            "legend.borderpad": 0.1,
-            "lines.linewidth": 2.0,
-            "axes.prop_cycle": cycler(color=PALETTE),
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.linewidth": 0.8,
-            "axes.edgecolor": QUIET,
-            "axes.axisbelow": True,
-            "axes.labelcolor": INK,
-            "text.color": INK,
-            "xtick.color": QUIET,
-            "ytick.color": QUIET,
-            "xtick.labelcolor": INK,
-            "ytick.labelcolor": INK,
-            "grid.color": "#e4e4e4",
-            "grid.linewidth": 0.8,
-            "image.cmap": "gray",
-            "image.interpolation": "nearest",
-        }
-    )
+    plt.style.use(Path(__file__).with_name("genlab.mplstyle"))
+    plt.rc("axes", prop_cycle=cycler(color=PALETTE))
 
 
-def no_frame(ax: Axes) -> None:
-    """Take the lines and tick marks around an axis away; tick labels stay."""
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
-
-
-def axis_width(ax: Axes) -> float:
-    """Return the width of an axis in inches."""
-    return ax.get_position().width * ax.figure.get_figwidth()
-
-
-def caption_source(fig: Figure, image_set) -> Figure:
-    """Name a stand-in in the figure's title; a figure of real data stays as it is.
-
-    image_set: an `ImageSet`. Doing it twice names it once.
-    """
+def caption_source(fig: Figure, origin) -> Figure:
+    """Name the `Origin` in the figure's title, once, if it is a stand-in."""
     title = fig.get_suptitle()
-    if image_set.is_stand_in and image_set.name not in title:
-        fig.suptitle(f"{title}\n{image_set.name}".strip())
+    if origin.is_stand_in and origin.name not in title:
+        fig.suptitle(f"{title}\n{origin.name}".strip())
     return fig
+
+
+def image_grid(images, *, columns, titles=(), ax=None, value_range=(0.0, 1.0)) -> Axes:
+    """Draw N images row by row, as a grid with white gaps.
+
+    images: (N, H, W), (N, 1, H, W) or (N, 3, H, W), uint8 in 0..255 or floats in
+    `value_range` (what lies outside is clipped for display). titles: N short texts
+    above the images. Without `ax` a figure of the right height is made. Raises
+    ValueError for other images, columns < 1, or a number of titles that is not N.
+    """
+    tiles = _tiles(images, value_range)
+    count, width = len(tiles), tiles.shape[2]
+    if columns < 1 or len(titles) not in (0, count):
+        raise ValueError("columns must be >= 1, and titles one an image, or none")
+    inches = WIDTH if ax is None else ax.get_position().width * ax.figure.get_figwidth()
+    room = int(np.ceil(0.28 / (inches / columns) * width)) if len(titles) else 0
+    ax, step_y, step_x = _mosaic(ax, tiles, columns, room, 1.0)
+    for i, title in enumerate(titles):
+        x = i % columns * step_x + width / 2
+        y = i // columns * step_y + 0.8 * room
+        ax.text(x, y, title, ha="center", va="bottom", fontsize=SMALL)
+    return ax
+
+
+def before_after(rows: dict, *, ax=None, value_range=(0.0, 1.0)) -> Axes:
+    """Draw labelled rows of images under one another, to be compared by column.
+
+    rows: label -> images and value range as in `image_grid`, all rows of one shape.
+    """
+    stacks = np.stack([_tiles(images, value_range) for images in rows.values()])
+    count, height = stacks.shape[1:3]
+    ax, step, _ = _mosaic(ax, np.concatenate(stacks), count, 0, 0.82)
+    labels = [textwrap.fill(label, 14) for label in rows]
+    ax.set_yticks(step * np.arange(len(rows)) + height / 2, labels)
+    return ax
+
+
+def _tiles(images, value_range: tuple[float, float]) -> np.ndarray:
+    """Turn images into (N, H, W, 3) floats in [0, 1]."""
+    array = to_numpy(images)
+    array = array[:, None] if array.ndim == 3 else array
+    channels = 3 if array.shape[1:2] == (3,) else 1
+    array = np.moveaxis(checked("images", array, "N", channels, "H", "W"), 1, -1)
+    low, high = (0, 255) if array.dtype == np.uint8 else value_range
+    if not low < high:
+        raise ValueError(f"value_range must be (low, high), got {value_range}")
+    array = (array.astype(np.float32) - low) / (high - low)
+    return np.broadcast_to(array.clip(0, 1), (*array.shape[:3], 3))
+
+
+def _mosaic(ax, tiles, columns, room, share) -> tuple[Axes, int, int]:
+    """Draw tiles in rows, with `room` white pixels above each; return the steps.
+
+    Without `ax` a figure is made, so high that the tiles fill a `share` of its width.
+    """
+    gap = max(1, round(0.08 * tiles.shape[2]))
+    margins = ((0, -len(tiles) % columns), (room, gap), (0, gap), (0, 0))
+    tiles = np.pad(tiles, margins, constant_values=1)
+    _, high, wide, _ = tiles.shape
+    canvas = tiles.reshape(-1, columns, high, wide, 3).swapaxes(1, 2)
+    canvas = canvas.reshape(-1, columns * wide, 3)
+    if ax is None:
+        tall = share * WIDTH * len(canvas) / (columns * wide)
+        ax = plt.figure(figsize=(WIDTH, tall)).add_subplot()
+    ax.imshow(canvas[:-gap, :-gap], interpolation="nearest")
+    ax.set(xticks=[], yticks=[], frame_on=False)
+    ax.tick_params(length=0)
+    return ax, high, wide
+
+
+def animation(frames: Iterable[Figure], *, fps: float = 6, width: int = 700) -> Image:
+    """Turn figures into a looping GIF that any page plays; the last is held for 2 s.
+
+    frames: figures of one size; each is closed once drawn, so that a generator
+    keeps one open at a time. fps: frames a second, at most 50. width: pixels.
+    """
+    if not 0 < fps <= 50:
+        raise ValueError(f"fps must be above 0 and at most 50, got {fps}")
+    pictures = []
+    for figure in frames:
+        png = still(figure, dpi=width / figure.get_figwidth())
+        pictures.append(Pillow.open(io.BytesIO(png)).convert("RGB"))
+    if len({picture.size for picture in pictures}) != 1:
+        raise ValueError("animation needs at least one frame, and all of one size")
+    # One palette of few colours for all frames keeps the file small and stops flicker.
+    sheet = Pillow.fromarray(np.concatenate(pictures[:: -(-len(pictures) // 12)]))
+    palette = sheet.quantize(64, method=Pillow.Quantize.MEDIANCUT)
+    colours = np.array(palette.getpalette()).reshape(-1, 3)
+    colours[colours.min(axis=1) > 243] = 255  # the background stays pure white
+    palette.putpalette(colours.ravel().tolist())
+    plain = {"palette": palette, "dither": Pillow.Dither.NONE}
+    first, *others = (picture.quantize(**plain) for picture in pictures)
+    times = [round(1000 / fps)] * len(others) + [2000]  # milliseconds
+    file, gif = io.BytesIO(), {"append_images": others, "duration": times, "loop": 0}
+    first.save(file, "gif", save_all=True, **gif)
+    return Image(data=file.getvalue(), format="gif")
+
+
+def still(figure: Figure, **options) -> bytes:
+    """Close a figure and return it as a PNG (options: those of its `savefig`)."""
+    file = io.BytesIO()
+    figure.savefig(file, **options)
+    plt.close(figure)
+    return file.getvalue()
+
+
+def photograph(figure: Figure) -> Image:
+    """Turn a figure full of photographs into a JPEG, a fifth of the size of a PNG.
+
+    The figure is closed. JPEG blurs text and lines: let Jupyter show such a figure.
+    """
+    small = {"pil_kwargs": {"quality": 88, "optimize": True}}
+    data = still(figure, format="jpeg", bbox_inches="tight", **small)
+    return Image(data=data, format="jpeg")

@@ -1,289 +1,118 @@
-"""Paintings and photographs as tensors that know where they came from (chapter 7).
+"""Paintings and photographs as tensors that know where they came from (chapter 7)."""
 
-A picture is named (the table below), given by its path, or as the bytes of an upload.
-Named ones are looked for in the data folder, the cache folder and on the network; last
-comes a stand-in that says so. Nothing is decoded before its size is known.
-"""
-
-import hashlib
 import io
-import tempfile
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
-from sklearn.datasets import load_sample_image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from genlab_helpers import download, storage
-from genlab_helpers.download import DownloadError
+from genlab_helpers.files import DIGESTS, DownloadError, Origin, known, obtain, shown
 from genlab_helpers.settings import profile
 
-SMALLEST = 32  # pixels of a side, below which four poolings leave next to nothing
-LARGEST = 64_000_000  # pixels of a file
-BYTES_A_PIXEL = 11  # while decoding: the picture, its turned copy, RGBA, RGB
-COMMONS = "https://commons.wikimedia.org/wiki/Special:FilePath/"
-SKIMAGE = (
-    "https://raw.githubusercontent.com/scikit-image/scikit-image/v0.25.2/skimage/data/"
-)
-ADDRESSES = {  # kind -> file name -> where a reader's copy comes from
-    "content": {
-        name: SKIMAGE + name
-        for name in ("astronaut.png", "rocket.jpg", "chelsea.png", "coffee.png")
-    },
-    "style": {
-        name: f"{COMMONS}{title}?width=960"
-        for name, title in {
-            "starry_night.jpg": "Van_Gogh_-_Starry_Night_-_Google_Art_Project.jpg",
-            "the_scream.jpg": "Edvard_Munch,_1893,_The_Scream,_oil,_tempera_and_"
-            "pastel_on_cardboard,_91_x_73_cm,_National_Gallery_of_Norway.jpg",
-            "great_wave.jpg": "Tsunami_by_hokusai_19th_century.jpg",
-            "kandinsky_composition_vii.jpg": "Vassily_Kandinsky,_1913_-_"
-            "Composition_7.jpg",
-            "shipwreck_turner.jpg": "Shipwreck_turner.jpg",
-        }.items()
-    },
-}
-PHOTOGRAPHS, PAINTINGS = (
-    tuple(Path(name).stem for name in ADDRESSES[kind]) for kind in ("content", "style")
-)
+SMALLEST, LARGEST = 32, 64_000_000  # pixels: of a side, and of a whole picture
+PHOTOGRAPHS = tuple(e["name"] for e in DIGESTS["known"] if e["split"] == "content")
+PAINTINGS = tuple(e["name"] for e in DIGESTS["known"] if e["split"] == "style")
 
 
 class PictureError(ValueError):
     """A picture that cannot be used; the message says why and what helps."""
 
 
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """One picture: ``x`` (1, 3, H, W) float32 in [0, 1], RGB.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Picture(Origin):
+    """One picture: ``x`` (1, 3, H, W) float32 in [0, 1], RGB."""
 
-    ``kind`` is "content" or "style" for a named picture and "own" otherwise.
-    ``source`` is "folder", "download", "stand-in" or "own"; ``digest`` is the sha256
-    of the file (of the pixels, for a stand-in); ``note`` is what was said about it.
-    """
-
-    name: str
-    kind: str
     x: torch.Tensor
-    source: str
-    digest: str
-    note: str = ""
 
-    @property
-    def is_stand_in(self) -> bool:
-        """Whether it stands in for a picture that was not to be had."""
-        return self.source == "stand-in"
 
-    def provenance(self) -> dict:
-        """Return what a run's record keeps: name, split, source, sha256, count."""
-        return {
-            "name": self.name,
-            "split": self.kind,
-            "source": self.source,
-            "sha256": self.digest,
-            "count": 1,
-        }
+def decode(file: bytes | Path, draft: tuple[int, int] | None = None) -> Image.Image:
+    """Return the picture in a JPEG, PNG, WebP or BMP: upright, in RGB, on white.
+
+    A JPEG is halved while decoding as long as it stays above the size ``draft``.
+    Raises PictureError for no such file, a damaged one, or over 64 million pixels.
+    """
+    try:
+        source = io.BytesIO(file) if isinstance(file, bytes) else file
+        with Image.open(source, formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
+            image.draft("RGB", draft)
+            if image.width * image.height > LARGEST:
+                raise ValueError(f"too large: {image.size} pixels, over {LARGEST:,}")
+            image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):  # 16 bits, which `convert` would cut at 255
+            grey = (np.asarray(image, "i4") + 128) // 257
+            image = Image.fromarray(grey.astype("u1"))
+        if image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image.convert("RGBA"))
+        return image.convert("RGB")
+    except Exception as error:  # damaged files make Pillow raise many kinds
+        why = getattr(error, "strerror", None) or str(error) or repr(error)
+        if isinstance(error, UnidentifiedImageError):  # whose words name folders
+            why = "no JPEG, PNG, WebP or BMP picture"
+        raise PictureError(f"{why}; replace it, or delete it") from None
 
 
 def load(what: str | Path | bytes, side: int, *, square: bool = False) -> Picture:
-    """Return one picture, its longer side `side` pixels long.
+    """Return one picture, its longer side `side` pixels long, at least 32.
 
-    Transparent pixels are laid over white, grey and palette pictures become RGB, and a
-    turn that the camera noted (EXIF) is carried out. A picture that had to be enlarged
-    says so in its note. In `smoke` a name always gives a stand-in, without network.
-
-    Args:
-        what: a name of `PHOTOGRAPHS` or `PAINTINGS`, the path of a file, or the bytes
-            of one (an upload).
-        side: pixels, at least 32.
-        square: cut the middle out, side x side, instead of keeping the aspect ratio.
-
-    Raises:
-        PictureError: for an unknown name, a file that is missing or cannot be read, or
-            a picture that is too small or too large.
+    ``what`` is a name of `PHOTOGRAPHS` or `PAINTINGS`, the path of a file, or its
+    bytes. In `smoke`, or if there is no good copy to be had, a name gives a stand-in.
+    ``square`` cuts the middle out, side x side, instead of keeping the aspect ratio.
+    Raises PictureError for a file that cannot be read or decoded, or is too small.
     """
     if not isinstance(side, int) or side < SMALLEST:
         raise PictureError(f"side must be at least {SMALLEST} pixels, not {side!r}")
-    if isinstance(what, (bytes, bytearray, memoryview)):
-        found = _own("uploaded picture", bytes(what))
-    elif str(what) in PHOTOGRAPHS + PAINTINGS:
-        found = _named(str(what))
-    else:
-        found = _own(Path(what).name, _content(Path(what)))
-    image, picture = found
-    if side > max(image.size):
-        wide, high = image.size
-        note = f"{picture.name}: enlarged, the file has only {wide} x {high} pixels."
-        picture = replace(picture, note=f"{picture.note}\n{note}".strip())
-    if picture.note:
-        print(picture.note)
-    return replace(picture, x=_tensor(_resized(image, side, square)))
-
-
-def decode(content: bytes) -> Image.Image:
-    """Return the picture in a file's bytes, upright and in RGB.
-
-    Raises PictureError if they are no picture, damaged, under 32 pixels on a side, or
-    over 64 million pixels; the last two before anything is decoded.
-    """
+    name, split, source, note = "uploaded picture", "own", "own", ""
     try:
-        with warnings.catch_warnings():  # of Pillow's own limit: ours is lower
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content))
-        _check_size(*image.size)
-        return _rgb(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"the picture is too large: {error}") from None
-    except PictureError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise PictureError(
-            f"{len(content):,} bytes that cannot be read as a picture ({error}); use a"
-            " JPEG, PNG or WebP file, and fetch or save it again if it is one"
-        ) from None
-
-
-def _check_size(wide: int, high: int) -> None:
-    if min(wide, high) < SMALLEST:
-        raise PictureError(
-            f"the picture is too small: {wide} x {high} pixels; each side needs at"
-            f" least {SMALLEST}"
-        )
-    if wide * high > LARGEST:
-        raise PictureError(
-            f"the picture is too large: {wide:,} x {high:,} pixels, which would take"
-            f" {BYTES_A_PIXEL * wide * high / 1e9:.1f} GB of memory to open; save it"
-            f" smaller, with at most {LARGEST / 1e6:.0f} million pixels"
-        )
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits: Pillow itself would cut at 255
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype("u1"))
-    if image.has_transparency_data:
-        above = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, above)
-    return image.convert("RGB")
-
-
-def _resized(image: Image.Image, side: int, square: bool) -> Image.Image:
-    shape = ImageOps.fit if square else ImageOps.contain
-    image = shape(image, (side, side), Image.Resampling.LANCZOS)
-    if min(image.size) < SMALLEST:
-        raise PictureError(
-            f"with a longer side of {side} pixels the shorter one has only"
-            f" {min(image.size)}; choose a larger side, or square=True"
-        )
-    return image
-
-
-def _tensor(image: Image.Image) -> torch.Tensor:
-    pixels = torch.from_numpy(np.array(image))  # (H, W, 3)
-    return pixels.permute(2, 0, 1)[None].contiguous() / 255  # (1, 3, H, W)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.expanduser().read_bytes()
-    except OSError as error:
-        raise PictureError(
-            f"{path.name!r} is no file that can be read ({error.strerror}). Give the"
-            " path of a picture, the bytes of one, or a name: "
-            + ", ".join(PHOTOGRAPHS + PAINTINGS)
-        ) from None
-
-
-def _own(name: str, content: bytes) -> tuple[Image.Image, Picture]:
-    return decode(content), _picture(name, "own", content, "own")
-
-
-def _picture(name: str, kind: str, content: bytes, source: str, note="") -> Picture:
-    digest = hashlib.sha256(content).hexdigest()
-    return Picture(name, kind, torch.empty(0), source, digest, note)
-
-
-def _named(name: str) -> tuple[Image.Image, Picture]:
-    kind = "content" if name in PHOTOGRAPHS else "style"
-    if profile() == "smoke":
-        return _stand_in(name, kind, "The smoke profile uses no real pictures. ")
-    file_name, address = next(
-        (file, url) for file, url in ADDRESSES[kind].items() if Path(file).stem == name
-    )
-    folders = dict.fromkeys([storage.data_folder(), storage.cache_folder()])
-    paths = [folder / "images" / kind / file_name for folder in folders]
-    problems = []
-    for path in paths:
-        try:
-            content = path.read_bytes()
-            note = "\n".join(f"{problem}; not used." for problem in problems)
-            return decode(content), _picture(name, kind, content, "folder", note)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except (PictureError, OSError) as error:
-            problems.append(f"{storage.shown(path)}: {error}")
-    return _fetched(name, kind, address, paths, problems)
-
-
-def _fetched(name, kind, address, paths, problems) -> tuple[Image.Image, Picture]:
-    try:
-        content = _downloaded(address)
+        if what in PHOTOGRAPHS + PAINTINGS:
+            name, split = what, "content" if what in PHOTOGRAPHS else "style"
+            if profile() == "smoke":
+                raise DownloadError("The smoke profile uses no real pictures.")
+            (entry,) = known(name, split)
+            what, source = obtain(f"images/{split}/{entry['file']}", [entry["url"]], "")
+        elif isinstance(what, str | Path):
+            name, what = Path(what).name, Path(what).expanduser()
+        content = what.read_bytes() if isinstance(what, Path) else bytes(what)
         image = decode(content)
-    except (DownloadError, PictureError) as error:
-        lines = [f"{name} could not be had.", f"  - {address}: {error}"]
-        lines += [f"  - {problem}; left as it is" for problem in problems]
-        lines += [
-            f"What helps: connect to the network; or put a picture of it at"
-            f" {storage.shown(paths[0])}.\n"
-        ]
-        return _stand_in(name, kind, "\n".join(lines))
-    # A damaged file keeps its place: the good copy goes where there is none.
-    for path in (path for path in paths if not path.exists()):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            storage.write(content, path)
-            break
-        except OSError:
-            continue
-    return image, _picture(name, kind, content, "download", "\n".join(problems))
+    except (DownloadError, PictureError, OSError) as error:
+        why = getattr(error, "strerror", None) or error
+        why = f"{shown(what)}: {why}" if isinstance(what, Path) else why
+        if split == "own":
+            names = ", ".join(PHOTOGRAPHS + PAINTINGS)
+            raise PictureError(f"{why}. Known names: {names}") from None
+        if source == "download":
+            what.unlink()  # such as a page that asks to log in
+        name, image = _stand_in(name)
+        source, content, note = "stand-in", image.tobytes(), f"{why}\nSTAND-IN: {name}."
+        print(note)
+    shape = ImageOps.fit if square else ImageOps.contain
+    small = shape(image, (side, side), Image.Resampling.LANCZOS)
+    if min(*image.size, *small.size) < SMALLEST:
+        sides = f"{small.size} of {image.size} pixels"
+        raise PictureError(f"{name}: {sides} are too few: try a larger side, or square")
+    facts = dict(name=name, split=split, source=source, note=note, count=1)
+    x = torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].contiguous() / 255
+    return Picture(**facts, sha256=sha256(content).hexdigest(), x=x)
 
 
-def _downloaded(address: str) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="genlab-") as folder:
-        path = Path(folder) / "picture"
-        # No digest is asked for: museums' servers make these sizes anew now and then.
-        download.save(address, path, "", download.LARGEST)
-        return path.read_bytes()
+def _stand_in(name: str) -> tuple[str, Image.Image]:
+    """Return a photograph of scikit-learn, or for a painting bent coloured waves."""
+    from sklearn.datasets import load_sample_image  # slow to import
 
-
-def _stand_in(name: str, kind: str, why: str) -> tuple[Image.Image, Picture]:
-    """Return a photograph of scikit-learn, or for a painting a drawn pattern."""
-    if kind == "content":
-        used = ("china.jpg", "flower.jpg")[PHOTOGRAPHS.index(name) % 2]
-        image = Image.fromarray(load_sample_image(used))
-        label = f"scikit-learn's {used}"
+    if name in PHOTOGRAPHS:
+        file = ("china.jpg", "flower.jpg")[PHOTOGRAPHS.index(name) % 2]
+        label, pixels = f"scikit-learn's {file}", load_sample_image(file)
     else:
-        number = PAINTINGS.index(name)
-        image, label = pattern(number), f"drawn pattern {number}"
-    label = f"{label} (stand-in for {name})"
-    note = f"{why}STAND-IN: {label}."
-    return image, _picture(label, kind, image.tobytes(), "stand-in", note)
-
-
-def pattern(seed: int, side: int = 512) -> Image.Image:
-    """Return side x side pixels of bent coloured waves, another pattern a seed."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:side, :side] / side
-    colours = np.zeros((side, side, 3))
-    for cycles in rng.uniform(4, 24, size=6):
-        angle, bend, phase = rng.uniform(0, 2 * np.pi, size=3)
-        along = np.cos(angle) * x + np.sin(angle) * y
-        across = np.cos(angle) * y - np.sin(angle) * x
-        wave = np.sin(
-            2 * np.pi * cycles * along + 2 * np.sin(5 * across + bend) + phase
-        )
-        colours += wave[..., None] * rng.normal(size=3)
-    values = 255 / (1 + np.exp(-colours))
-    return Image.fromarray(values.round().astype(np.uint8))
+        number, (y, x), colours = PAINTINGS.index(name), np.mgrid[:512, :512] / 512, 0
+        label, rng = f"drawn pattern {number}", np.random.default_rng(number)
+        for cycles in rng.uniform(4, 24, size=6):
+            angle, bend, phase = rng.uniform(0, 2 * np.pi, size=3)
+            along = np.cos(angle) * x + np.sin(angle) * y
+            across = np.cos(angle) * y - np.sin(angle) * x
+            wave = 2 * np.pi * cycles * along + 2 * np.sin(5 * across + bend) + phase
+            colours += np.sin(wave)[..., None] * rng.normal(size=3)
+        pixels = (255 / (1 + np.exp(-colours))).round().astype(np.uint8)
+    return f"{label} (stand-in for {name})", Image.fromarray(pixels)

@@ -1,22 +1,22 @@
 """Definitions that one chapter teaches and a later one uses again, word for word.
 
-Each stands in the notebook named above it, where it is derived and explained; a test
-holds both texts to be equal. Nothing new is taught here.
+Derived, never edited: `make sync` collects what the chapters' cells name in their
+metadata (`recap=["name"]`). Above each group stand its chapter and section.
 """
 
 import itertools
 import math
-from functools import partial
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
+from functools import partial
+from genlab_helpers import metrics
+from genlab_helpers import runtime
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
+from typing import NamedTuple
 
-from genlab_helpers import metrics, runtime
 
-# ---- chapter 1, 01_kmeans: k-means (Lloyd, 1982; Arthur and Vassilvitskii, 2007)
+# ---- 01_kmeans: The method, written to be used
 
 
 def check_points(x, n_clusters, max_iter, tol):
@@ -157,7 +157,7 @@ def best_of(n_starts, x, n_clusters, **options):
     return min(runs, key=lambda run: run.inertia)
 
 
-# ---- chapter 2, 02_autoencoders: the convolutional autoencoder
+# ---- 02_autoencoders: The data
 
 
 def check_shape(x):
@@ -166,6 +166,9 @@ def check_shape(x):
         raise ValueError("images must be a float tensor: divide bytes by 255")
     if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
         raise ValueError(f"images must be (B, 1, 28, 28), not {tuple(x.shape)}: resize")
+
+
+# ---- 02_autoencoders: Convolutional: look at neighbourhoods
 
 
 class ConvEncoder(nn.Module):
@@ -217,12 +220,7 @@ class ConvDecoder(nn.Module):
         return self.layers(z)
 
 
-# ---- chapter 3, 03_gan: the game, its two steps, and the players for clothes
-
-
-def leaky():
-    """Return the activation of most networks here: slope 0.2 below zero."""
-    return nn.LeakyReLU(0.2)
+# ---- 03_gan: The smallest game
 
 
 def bce(logits, target):
@@ -249,13 +247,12 @@ def generator_step(generator, discriminator, optimizer, z, loss=bce):
     return g_loss.detach()
 
 
-@torch.inference_mode()
-def draw(generator, z):
-    """Images from noise z (N, noise_size), with dropout and the like switched off."""
-    generator.eval()
-    images = torch.cat([generator(part) for part in z.split(1000)])
-    generator.train()
-    return images
+# ---- 03_gan: Digits
+
+
+def leaky():
+    """Return the activation of most networks here: slope 0.2 below zero."""
+    return nn.LeakyReLU(0.2)
 
 
 class Game:
@@ -307,6 +304,15 @@ class Game:
         self.history = state["history"]
 
 
+@torch.inference_mode()
+def draw(generator, z):
+    """Images from noise z (N, noise_size), with dropout and the like switched off."""
+    generator.eval()
+    images = torch.cat([generator(part) for part in z.split(1000)])
+    generator.train()
+    return images
+
+
 def play(game, x, epochs, batch_size, checkpoint, watch=None):
     """Play until `epochs` are done, from the checkpoint on if there is one.
 
@@ -331,6 +337,9 @@ def score(images, judged_by, features):
     return distance, counts / len(images)
 
 
+# ---- 03_gan: Clothes
+
+
 def clothes_generator(noise_size):
     """Noise (B, noise_size) -> images (B, 1, 28, 28) in [-1, 1]."""
     layers = []
@@ -348,10 +357,13 @@ def clothes_discriminator():
     return nn.Sequential(*layers, nn.Linear(256, 1))
 
 
-# ---- chapter 4, 04_dcgan: both players from convolutions, and a walk in the noise
+# ---- 04_dcgan: A convolution backwards, by hand
 
 
 STEPS = ((3, 1, 0), (3, 2, 0), (3, 2, 0), (2, 2, 1))  # kernel, stride, padding
+
+
+# ---- 04_dcgan: The plain recipe
 
 
 def conv_generator(noise_size, channels, norm=False):
@@ -376,7 +388,9 @@ def conv_discriminator(channels, dropout=0.0, norm=None):
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * channels * 16, 1))
 
 
-# fmt: off
+# ---- 04_dcgan: Are the checkerboards gone?
+
+
 def resize_generator(noise_size, channels):
     """As conv_generator, but each enlargement is a resize before a convolution."""
     layers = [nn.Unflatten(1, (noise_size, 1, 1)),
@@ -386,7 +400,9 @@ def resize_generator(noise_size, channels):
         layers += [nn.BatchNorm2d(inputs), leaky(), nn.Upsample(size=side),
                    nn.Conv2d(inputs, outputs, 3, padding=1)]
     return nn.Sequential(*layers, nn.Tanh())
-# fmt: on
+
+
+# ---- 04_dcgan: Walking through the noise
 
 
 def arc(z0, z1, t):
@@ -396,7 +412,7 @@ def arc(z0, z1, t):
     return (((1 - t) * angle).sin() * z0 + (t * angle).sin() * z1) / angle.sin()
 
 
-# ---- chapter 6, 06_gan_faces: players for colour photographs, and augmentation
+# ---- 06_gan_faces: A network that fits
 
 
 def group(channels):
@@ -412,7 +428,6 @@ def face_widths(side, channels):
     return [channels * min(8, 2**i) for i in reversed(range(doublings))]
 
 
-# fmt: off
 def face_generator(noise_size, channels, side=64, norm=nn.BatchNorm2d, act=leaky,
                    kernel=4):
     """Noise (B, noise_size) -> images (B, 3, side, side) in [-1, 1]."""
@@ -431,7 +446,9 @@ def face_discriminator(channels, side=64, norm=nn.BatchNorm2d, act=leaky, kernel
     for inputs, outputs in itertools.pairwise(widths):
         layers += [nn.Conv2d(inputs, outputs, *step), norm(outputs), act()]
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4), nn.Flatten())
-# fmt: on
+
+
+# ---- 06_gan_faces: Few faces
 
 
 def shift(x, rng):

@@ -1,49 +1,46 @@
-"""What a run did and measured: written down as it happens, JSON in and out.
+"""What a run did and measured, written down as it happens; its card ends a chapter.
 
-The run card that ends a chapter carries the record as data beside its HTML, so
-that tests and the results page read the numbers from the published notebook.
+The card carries the record as data beside what it shows, so that tests, the results
+page and numbers in sentences are read from the published notebook.
 """
 
+import base64
+import hashlib
 import json
+import re
 import statistics
-import sys
 import time
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
 
-from genlab_helpers import exports, runtime
-from genlab_helpers.card import RunCard
-from genlab_helpers.metrics import to_numpy
+from torch.cuda import max_memory_allocated
+
+from genlab_helpers import runtime
+from genlab_helpers.metrics import checked, to_numpy
 from genlab_helpers.settings import variable
+from genlab_helpers.tables import number_text, table
 
-SCHEMA = 1
-# What the run's end writes; everything else is known at its start or added on the way.
-ENDING = ("seconds", "peak_memory_bytes", "peak_device_memory_bytes", "versions")
-FIELDS = {
-    *("schema", "chapter", "profile", "seed", "settings", "data", "machine", "date"),
-    *("measurements", "series", "exports", "resumed_seconds"),
-    *ENDING,
-}
+MIME = "application/vnd.genlab.record+json"
+LARGEST = 2_000_000  # bytes of an export
 
 
 class RunRecord:
     """The facts of one run of one chapter; its clock starts at construction.
 
     chapter: name of the notebook, such as "01_kmeans". cfg: the chapter's settings.
-    device: the torch.device of the run. Raises ValueError if a setting cannot be
-    written as JSON (an infinite number, an object).
+    device: the torch.device of the run. What is not one finite number, and a name used
+    before, raises ValueError and changes nothing.
     """
 
     def __init__(self, chapter: str, cfg, device):
-        self._started: float | None = time.perf_counter()
-        self._device = device
-        self._facts: dict[str, Any] = {
-            "schema": SCHEMA,
+        self._started, self._device = time.perf_counter(), device
+        self._facts = {
+            "schema": 1,
             "chapter": chapter,
             "profile": cfg.profile,
             "seed": cfg.seed,
-            "settings": _plain("The settings", cfg.as_dict()),
+            "settings": json.loads(json.dumps(asdict(cfg), allow_nan=False)),
             "data": [],
             "machine": runtime.machine(device),
             "date": datetime.now(UTC).date().isoformat(),
@@ -53,204 +50,150 @@ class RunRecord:
             "resumed_seconds": 0.0,
         }
 
-    def use(self, image_set) -> None:
-        """Note where an `ImageSet` came from; noting it again changes nothing."""
-        origin = _plain("The provenance of the data", image_set.provenance())
-        if origin not in self._facts["data"]:
-            self._facts["data"].append(origin)
+    def use(self, origin) -> None:
+        """Note the `Origin` of data or weights; noting it again changes nothing."""
+        if (facts := origin.facts()) not in self._facts["data"]:
+            self._facts["data"].append(facts)
 
     def resume(self, seconds: float) -> None:
-        """Count the seconds of an earlier run that this one goes on from.
-
-        They are added to the run's time, and the card says so. Raises ValueError, and
-        changes nothing, for a number that is negative or not finite.
-        """
-        seconds = _number("The time of the earlier run", seconds)
-        if seconds < 0:
-            raise ValueError(f"The time of the earlier run must be >= 0, got {seconds}")
-        self._facts["resumed_seconds"] += seconds
+        """Add the seconds of an earlier run that this one goes on from."""
+        self._facts["resumed_seconds"] += _number("The earlier run's time", seconds)
 
     def measure(
-        self,
-        name: str,
-        value: float,
-        *,
-        unit: str = "",
-        seeds: int | None = None,
-        spread: float | None = None,
-        floor: float | None = None,
-        ceiling: float | None = None,
-        note: str = "",
+        self, name, value, *, unit="", note="", seeds=None, spread=None, **ends
     ) -> None:
         """Write down one result, and what to compare it with.
 
-        value: a finite number. seeds: how many seeds it is the mean of; spread: the
-        standard deviation over them. floor and ceiling: the two ends of what can be
-        expected (chance level, the score of real data). spread, floor and ceiling
-        are in the unit of the value. Raises ValueError, and changes nothing, for a
-        name used before, a number that is not finite, seeds < 1, spread < 0 or a
-        spread without seeds.
+        seeds: how many seeds the value is the mean of; spread: the standard deviation
+        over them. ends: floor and ceiling, the two ends of what can be expected
+        (chance level, the score of real data). All but seeds in the unit of the value.
         """
-        for text in (name, unit, note):
-            if not isinstance(text, str) or not name:
-                raise ValueError(
-                    "The name, unit and note of a measurement must be text, and the"
-                    f" name not empty; got {name!r}, {unit!r}, {note!r}"
-                )
-        self._refuse_used(
-            name, (entry["name"] for entry in self._facts["measurements"])
-        )
-        entry = {
-            "name": name,
-            "value": _number(f"The value of {name!r}", value),
-            "unit": unit,
-            "seeds": _optional(f"The seeds of {name!r}", seeds),
-            "spread": _optional(f"The spread of {name!r}", spread),
-            "floor": _optional(f"The floor of {name!r}", floor),
-            "ceiling": _optional(f"The ceiling of {name!r}", ceiling),
-            "note": note,
-        }
-        _check_spread(name, entry["seeds"], entry["spread"])
-        self._facts["measurements"].append(entry)
+        _refuse_used(name, [entry["name"] for entry in self._facts["measurements"]])
+        numbers = {"value": value, "seeds": seeds, "spread": spread}
+        numbers |= {"floor": None, "ceiling": None} | ends
+        if len(numbers) > 5:
+            raise TypeError(f"measure knows the ends floor and ceiling, not {[*ends]}")
+        for key, number in numbers.items():
+            if number is not None or key == "value":
+                numbers[key] = _number(f"The {key} of {name!r}", number)
+        if (seeds or 1) < 1 or (spread is not None and (not seeds or spread < 0)):
+            raise ValueError(f"{name!r} needs seeds >= 1 for a spread, which is >= 0")
+        texts = {"name": name, "unit": str(unit), "note": str(note)}
+        self._facts["measurements"].append(texts | numbers)
 
     def measure_seeds(self, name: str, values, **options) -> None:
         """Write down the mean of one result a seed, and their standard deviation.
 
-        values: (S,) finite numbers, S >= 1; one alone has no spread. options: those
-        of `measure` but for seeds and spread.
+        values: (S,) numbers, S >= 1; one alone has no spread. options: `measure`'s.
         """
         numbers = [_number(f"A value of {name!r}", value) for value in values]
-        if not numbers:
-            raise ValueError(f"{name!r} has no value: give one for every seed")
-        spread = statistics.stdev(numbers) if len(numbers) > 1 else None
-        self.measure(
-            name,
-            statistics.fmean(numbers),
-            seeds=len(numbers),
-            spread=spread,
-            **options,
-        )
+        options["spread"] = statistics.stdev(numbers) if len(numbers) > 1 else None
+        self.measure(name, statistics.fmean(numbers), seeds=len(numbers), **options)
 
     def series(self, name: str, values) -> None:
-        """Write down a number over time, such as a loss: (T,) finite numbers.
+        """Write down a number over time, such as a loss: (T,) finite numbers."""
+        _refuse_used(name, self._facts["series"])
+        numbers = [_number(f"Number {i} of {name!r}", v) for i, v in enumerate(values)]
+        self._facts["series"][name] = numbers
 
-        Raises ValueError, and changes nothing, for a name used before or a number
-        that is not finite.
-        """
-        self._refuse_used(name, self._facts["series"])
-        self._facts["series"][name] = [
-            _number(f"Number {step} of the series {name!r}", value)
-            for step, value in enumerate(values)
-        ]
-
-    def export(self, name: str, arrays: dict[str, Any]) -> None:
+    def export(self, name: str, arrays: dict) -> None:
         """Keep arrays for the page that shows this chapter, and note their digest.
 
-        name: such as "code_map". arrays: label -> tensor or array of numbers, which
-        are rounded to float16. A file is written only where the maintainer's tool
-        runs the chapter outside ``smoke``; see `genlab_helpers.exports` for its form.
-        Raises ValueError, and changes nothing, for a name used before or what
-        `exports.script` refuses.
+        name: such as "code_map". arrays: label -> tensor or array, rounded to float16.
+        A script, name.js, sets ``genlabData["<chapter>/<name>"]`` to their shapes and
+        numbers, little-endian, row by row, in base64. It is written only where the
+        maintainer's tool runs the chapter, outside ``smoke``; at most 2 MB.
         """
-        file_name = f"{name}.js"
-        self._refuse_used(file_name, (e["file"] for e in self._facts["exports"]))
-        content = exports.script(
-            self._facts["chapter"],
-            name,
-            {label: to_numpy(values) for label, values in arrays.items()},
-        )
-        if (place := variable("GENLAB_EXPORTS")) and self._facts["profile"] != "smoke":
-            (Path(place) / file_name).write_bytes(content)
-        self._facts["exports"].append(
-            {"file": file_name, "sha256": exports.digest(content)}
-        )
+        file = f"{name}.js"
+        _refuse_used(file, [old["file"] for old in self._facts["exports"]])
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or not arrays:
+            raise ValueError(f"An export has arrays and a lower-case name: {name!r}?")
+        packed = {}
+        for label, values in arrays.items():
+            array = to_numpy(values)
+            if not array.size or not (abs(array) <= 65_504).all():  # nor NaN
+                raise ValueError(f"{label} is empty or holds what float16 cannot hold")
+            text = base64.b64encode(array.astype("<f2").tobytes()).decode("ascii")
+            packed[label] = {"shape": list(array.shape), "float16": text}
+        place = json.dumps(f"{self._facts['chapter']}/{name}")
+        content = json.dumps(packed, separators=(",", ":"))
+        script = f"(globalThis.genlabData ??= {{}})[{place}] = {content};\n".encode()
+        if len(script) > LARGEST:
+            raise ValueError(f"The export {name!r} has over {LARGEST} bytes")
+        if (folder := variable("GENLAB_EXPORTS")) and self._facts["profile"] != "smoke":
+            Path(folder, file).write_bytes(script)
+        sha256 = hashlib.sha256(script).hexdigest()
+        self._facts["exports"].append({"file": file, "sha256": sha256})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict:
         """Return a copy in plain types; while the run goes on, its time so far."""
-        return json.loads(json.dumps(self._facts | self._ending()))
+        if self._started is not None:
+            seconds = time.perf_counter() - self._started
+            on_gpu = self._device.type == "cuda"
+            device_memory = max_memory_allocated(self._device) if on_gpu else None
+            self._facts |= {
+                "seconds": round(seconds + self._facts["resumed_seconds"], 3),
+                "peak_memory_bytes": runtime.peak_memory(),
+                "peak_device_memory_bytes": device_memory,
+                "versions": runtime.versions(),
+            }
+        return json.loads(json.dumps(self._facts))
 
-    @classmethod
-    def from_dict(cls, facts: dict[str, Any]) -> Self:
-        """Rebuild a finished record; ValueError if `facts` has another layout."""
-        if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-            raise ValueError(f"This is not a run record of schema {SCHEMA}")
-        if odd := FIELDS ^ set(facts):
-            raise ValueError(
-                f"The run record lacks or does not know: {', '.join(sorted(odd))}"
-            )
-        record = cls.__new__(cls)
-        record._started = record._device = None
-        record._facts = _plain("The run record", facts)
-        return record
-
-    def to_json(self) -> str:
-        """Return the record as JSON text."""
-        return json.dumps(self.to_dict(), indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Rebuild a record from `to_json` text; ValueError if it is not one."""
-        return cls.from_dict(json.loads(text))
-
-    def card(self) -> RunCard:
-        """Stop the clock and return the run card, to be the last line of a cell."""
-        self._facts |= self._ending()
+    def card(self):
+        """Stop the clock; as the last line of a cell this shows the run card."""
+        self.to_dict()
         self._started = None
-        return RunCard(self.to_dict())
+        return self
 
-    def _ending(self) -> dict[str, Any]:
-        if self._started is None:
-            return {}
-        ending = (
-            round(
-                time.perf_counter() - self._started + self._facts["resumed_seconds"], 3
-            ),
-            runtime.peak_memory(),
-            runtime.peak_device_memory(self._device),
-            runtime.versions(),
-        )
-        return dict(zip(ENDING, ending, strict=True))
-
-    @staticmethod
-    def _refuse_used(name: str, used) -> None:
-        if name in used:
-            raise ValueError(
-                f"{name!r} is already in the record; choose another name, or go back"
-                " to the cell that makes the record and run on from there"
-            )
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        facts = self.to_dict()
+        tables = [_plain((f"Run card of {facts['chapter']}", ""), *_how(facts))]
+        if results := [_result(entry) for entry in facts["measurements"]]:
+            headings = ("Measurement", "Value", "Unit", "Floor", "Ceiling", "Note")
+            tables.append(_plain(headings, *results))
+        text = "\n\n".join(table(head, rows).data for head, *rows in tables)
+        return {"text/markdown": text, "text/plain": "Run card", MIME: facts}
 
 
-def _plain(what: str, value):
-    """Return value as JSON gives it back (tuples become lists); else ValueError."""
-    try:
-        return json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} cannot be written as JSON: {error}") from None
+def _plain(*rows) -> list[list[str]]:
+    """Return rows with what Markdown would take for markup escaped."""
+    return [[re.sub(r"([\\`*_\[\]<>|$~&{}])", r"\\\1", x) for x in row] for row in rows]
+
+
+def _refuse_used(name: str, used) -> None:
+    if not isinstance(name, str) or not name or name in used:
+        remedy = "choose another, or run on from the cell that makes the record"
+        raise ValueError(f"{name!r} is no name or already in the record; {remedy}")
 
 
 def _number(what: str, value) -> int | float:
     """Return a number, NumPy scalar or one-number tensor as a finite int or float."""
-    if getattr(value, "ndim", None) == 0:
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{what} must be one int or float, got {value!r}")
-    if not abs(value) <= sys.float_info.max:  # so that NaN is refused too
-        raise ValueError(
-            f"{what} is not a finite number ({value}); find out where it came from"
-            " before writing it down"
-        )
+    value = value.item() if getattr(value, "ndim", None) == 0 else value
+    checked(what, value, kinds="iuf")
     return value
 
 
-def _optional(what: str, value) -> int | float | None:
-    return None if value is None else _number(what, value)
+def _how(facts: dict) -> list[tuple[str, str]]:
+    """Return the rows that say how the chapter was run, and on what."""
+    keys = ("seconds", "resumed_seconds")
+    seconds, earlier = (timedelta(seconds=round(facts[key])) for key in keys)
+    again = f", {earlier} of it before a restart" if earlier else ""
+    memory = f"{facts['peak_memory_bytes'] / 1e9:.2f} GB"
+    if on_gpu := facts["peak_device_memory_bytes"]:
+        memory += f", and {on_gpu / 1e9:.2f} GB on the GPU"
+    use = "{name}, {split}, {count:,}, sha256 {sha256:.12}"
+    return [
+        ("Ran on", "{device}, {system}, Python {python}".format(**facts["machine"])),
+        *(("Data", use.format(**entry)) for entry in facts["data"]),
+        ("Profile, seed, date", "{profile}, {seed}, {date}".format(**facts)),
+        ("Time, h:m:s", f"{seconds}{again}"),
+        ("Peak memory", memory),
+        ("Versions", ", ".join(map(" ".join, facts["versions"].items()))),
+    ]
 
 
-def _check_spread(name: str, seeds, spread) -> None:
-    if seeds is not None and (not isinstance(seeds, int) or seeds < 1):
-        raise ValueError(f"The seeds of {name!r} must be a count >= 1, got {seeds}")
-    if spread is not None and (spread < 0 or seeds is None):
-        raise ValueError(
-            f"The spread of {name!r} must be >= 0 and come with its number of seeds;"
-            f" got spread={spread}, seeds={seeds}"
-        )
+def _result(entry: dict) -> tuple[str, ...]:
+    value, seeds = number_text(entry["value"], entry["spread"]), entry["seeds"]
+    value += f" ({seeds} seed{'s' * (seeds > 1)})" if seeds else ""
+    ends = [number_text(entry[key]) for key in ("floor", "ceiling")]
+    return (entry["name"], value, entry["unit"], *ends, entry["note"])

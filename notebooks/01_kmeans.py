@@ -51,7 +51,7 @@
 # This cell installs the small helper package of the course if it is missing (in Colab,
 # say) and imports what we need. It never touches an installed PyTorch.
 
-# %% tags=["setup"]
+# %% tags=["setup", "hide-input"]
 import importlib.util
 
 if importlib.util.find_spec("genlab_helpers") is None:
@@ -88,7 +88,7 @@ from genlab_helpers.settings import Settings
 # values for a laptop; `smoke` and `full` list only what they change. Which of the three
 # is used is decided by the environment variable `GENLAB_PROFILE`.
 
-# %% tags=["settings"]
+# %% tags=["settings", "hide-input"]
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
     n_points: int = 500  # points in each flat data set: few enough to see each one
@@ -430,7 +430,7 @@ print("points of each centre one round later:", torch.bincount(after).tolist())
 # Now we build the `kmeans` that the rest of the course will use, from small parts.
 # First, bad input should be told what is wrong with it, not produce nonsense.
 
-# %%
+# %% recap=["check_points"]
 def check_points(x, n_clusters, max_iter, tol):
     """Raise a ValueError that says what is wrong; x should be (N, D), N >= K."""
     if not torch.is_tensor(x) or x.ndim != 2 or not x.is_floating_point():
@@ -454,7 +454,7 @@ def check_points(x, n_clusters, max_iter, tol):
 # with another library than matrix products, and for a tall, narrow product like ours it
 # is often the faster one. The section on cost measures both.
 
-# %%
+# %% recap=["BLOCK", "block_size", "squared_gaps", "assign", "own_gaps"]
 BLOCK = 2**20  # numbers in one working array: bounds the memory
 
 
@@ -491,7 +491,7 @@ def own_gaps(x, centers, labels):
 # sides, so we do not add up everything again: we carry those few from their old sum to
 # their new one.
 
-# %%
+# %% recap=["total", "carry", "update"]
 def total(x, labels, n_clusters):
     """Add up the points of each cluster, (K, D)."""
     return x.new_zeros(n_clusters, x.shape[1]).index_add_(0, labels, x)
@@ -525,7 +525,7 @@ def update(x, centers, labels, sums):
 # most $8\,(\ln K + 2)$ times that of the best solution, a promise that the random start
 # cannot give.
 
-# %%
+# %% recap=["random_start", "plus_plus_start", "STARTS", "start"]
 def random_start(x, n_clusters, generator):
     """Draw K different points at random, (K, D)."""
     return x[torch.randperm(len(x), generator=generator)[:n_clusters].to(x.device)]
@@ -564,7 +564,7 @@ def start(x, n_clusters, init, generator):
 # units). Besides the data it keeps one centred copy of them, at most an eighth of that
 # for the points that changed sides, and one block.
 
-# %%
+# %% recap=["KMeans", "kmeans", "best_of"]
 class KMeans(NamedTuple):
     """What one run of k-means found."""
 

@@ -44,7 +44,7 @@
 # This cell installs the small helper package of the course if it is missing (in Colab,
 # say) and imports what we need. It never touches an installed PyTorch.
 
-# %% tags=["setup"]
+# %% tags=["setup", "hide-input"]
 import importlib.util
 
 if importlib.util.find_spec("genlab_helpers") is None:
@@ -90,7 +90,7 @@ from genlab_helpers.settings import Settings
 # `full` list what they change. Learning rates and batch sizes were chosen by the
 # *training* error; the test images only report.
 
-# %% tags=["settings"]
+# %% tags=["settings", "hide-input"]
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
     n_images: int = 60_000  # training images of MNIST: all of them
@@ -151,7 +151,7 @@ print(f"values {x.min():.1f} to {x.max():.1f}, mean {x.mean():.3f}")
 # Networks fail on wrong input in obscure ways: with a complaint about matrix shapes
 # deep inside, or, worse, silently. Two small checks say what is wrong and what to do.
 
-# %%
+# %% recap=["check_shape"]
 def check_shape(x):
     """Raise a ValueError that names the remedy unless x is (B, 1, 28, 28) floats."""
     if not torch.is_tensor(x) or not x.is_floating_point():
@@ -653,7 +653,7 @@ for mode in (True, False):
 # line; check them with the formula. `final_relu` is there to study what we saw in the
 # stacked network.
 
-# %%
+# %% recap=["ConvEncoder"]
 class ConvEncoder(nn.Module):
     """Images (B, 1, 28, 28) in [0, 1] -> codes (B, code_size)."""
 
@@ -682,7 +682,7 @@ class ConvEncoder(nn.Module):
 # The decoder is its mirror image: `nn.Unflatten` turns the 1,600 numbers back into 64
 # small maps, and three transposed convolutions enlarge them.
 
-# %%
+# %% recap=["ConvDecoder"]
 class ConvDecoder(nn.Module):
     """Codes (B, code_size) -> images (B, 1, 28, 28) in [0, 1]."""
 

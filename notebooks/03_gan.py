@@ -36,7 +36,7 @@
 # This cell installs the small helper package of the course if it is missing (in Colab,
 # say) and imports what we need. It never touches an installed PyTorch.
 
-# %% tags=["setup"]
+# %% tags=["setup", "hide-input"]
 import importlib.util
 
 if importlib.util.find_spec("genlab_helpers") is None:
@@ -78,7 +78,7 @@ from genlab_helpers.settings import Settings
 # numbers of epochs come from first tries, some of which looked at the test images too,
 # never at a label.
 
-# %% tags=["settings"]
+# %% tags=["settings", "hide-input"]
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
     n_images: int = 60_000  # training images of each data set: all of them
@@ -342,7 +342,7 @@ for name, some in tests.items():
 # images and into the generator; the discriminator's own gradients are filled on the
 # way, but its optimiser is not asked to step, and they are cleared at its next turn.
 
-# %%
+# %% recap=["bce", "discriminator_step", "generator_step"]
 def bce(logits, target):
     """Mean binary cross-entropy of logits (B, 1) against one target, 1.0 or 0.0."""
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
@@ -458,7 +458,7 @@ for name, noise in {"bce": uniform, "constant": constant}.items():
 # generator ends in a sigmoid because MNIST lies in $[0, 1]$. What we want to try out
 # later is an argument.
 
-# %%
+# %% recap=["leaky"]
 def players(noise_size, act=nn.ReLU, norm=False, std=None):
     """Generator and discriminator of images (B, 1, 28, 28) in [0, 1].
 
@@ -579,7 +579,7 @@ for name, values in measured.items():
 # sources of random numbers, ours for images and noise and PyTorch's own, which dropout
 # uses. Leave one out, and a training that was interrupted goes on differently.
 
-# %%
+# %% recap=["Game"]
 class Game:
     """Two players and all that the next step depends on."""
 
@@ -634,7 +634,7 @@ class Game:
 # was finished. `Checkpoint` does no more than write such a dictionary to a file and
 # read it again, so that there is never half a file.
 
-# %%
+# %% recap=["draw", "play"]
 @torch.inference_mode()
 def draw(generator, z):
     """Images from noise z (N, noise_size), with dropout and the like switched off."""
@@ -677,7 +677,7 @@ def play(game, x, epochs, batch_size, checkpoint, watch=None):
 # how often each class is drawn. (The second function below only puts a game for digits
 # together, with all that we want to vary as an argument.)
 
-# %%
+# %% recap=["score"]
 def score(images, judged_by, features):
     """Fréchet distance of images (N, 1, 28, 28) to features; shares of classes."""
     distance = metrics.frechet_distance(features, judged_by.features(images))
@@ -834,7 +834,7 @@ record.export("digit_generator", {f"{i}_{name}": weight for i, part in enumerate
 # in four and is held back. The images are scaled to $[-1, 1]$, so that grey is 0 and
 # the generator can end in a tanh.
 
-# %%
+# %% recap=["clothes_generator"]
 def clothes_generator(noise_size):
     """Noise (B, noise_size) -> images (B, 1, 28, 28) in [-1, 1]."""
     layers = []
@@ -848,7 +848,7 @@ def clothes_generator(noise_size):
 # every step: it slows the discriminator down, keeps it from learning the training
 # images by heart, and so evens the odds.
 
-# %%
+# %% recap=["clothes_discriminator"]
 def clothes_discriminator():
     """Images (B, 1, 28, 28) -> logits (B, 1)."""
     layers = [nn.Flatten()]  # (B, 1, 28, 28) -> (B, 784)

@@ -35,7 +35,7 @@
 # This cell installs the small helper package of the course if it is missing (in Colab,
 # say) and imports what we need. It never touches an installed PyTorch.
 
-# %% tags=["setup"]
+# %% tags=["setup", "hide-input"]
 import importlib.util
 
 if importlib.util.find_spec("genlab_helpers") is None:
@@ -80,7 +80,7 @@ from genlab_helpers.settings import Settings
 # All numbers that you may want to change. What was chosen by trying was chosen by the
 # distance to *training* images; the test images only report.
 
-# %% tags=["settings"]
+# %% tags=["settings", "hide-input"]
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
     n_images: int = 60_000  # training images: all of them
@@ -198,7 +198,7 @@ ax.axis("off");
 # The networks of this chapter grow an image from a single cell to 28 x 28. Here is a
 # plan that does it in four steps, computed with the formula and checked by PyTorch.
 
-# %%
+# %% recap=["STEPS"]
 STEPS = ((3, 1, 0), (3, 2, 0), (3, 2, 0), (2, 2, 1))  # kernel, stride, padding
 
 
@@ -257,7 +257,7 @@ for ax, (name, layer) in zip(axes, ways.items()):
 # with stride 2 and **dropout** of one half after each of them. Everything that we will
 # want to change is an argument.
 
-# %%
+# %% recap=["conv_generator"]
 def conv_generator(noise_size, channels, norm=False):
     """Noise (B, noise_size) -> images (B, 1, 28, 28) in [-1, 1], in four steps."""
     widths = (noise_size, 2 * channels, 2 * channels, channels)
@@ -272,7 +272,7 @@ def conv_generator(noise_size, channels, norm=False):
 # The discriminator goes the other way. A kernel of 4 with stride 2 looks at every place
 # equally often.
 
-# %%
+# %% recap=["conv_discriminator"]
 def conv_discriminator(channels, dropout=0.0, norm=None):
     """Images (B, 1, 28, 28) -> logits (B, 1), by way of 14, 7 and 4 pixels a side."""
     layers, widths = [], (1, channels, 2 * channels, 2 * channels)
@@ -673,7 +673,7 @@ record.export("generator", {name.replace(".", "_"): value for name, value
 # ladder: a generator that enlarges by repeating pixels and then convolves, and so
 # cannot overlap unevenly.
 
-# %%
+# %% recap=["resize_generator"]
 def resize_generator(noise_size, channels):
     """As conv_generator, but each enlargement is a resize before a convolution."""
     layers = [nn.Unflatten(1, (noise_size, 1, 1)),
@@ -728,7 +728,7 @@ print(f"resize and convolve, {cfg.ladder_epochs} epochs: distance {distance:.2f}
 # $z(t) = \frac{\sin((1-t)\omega)}{\sin\omega} z_0 + \frac{\sin(t\omega)}{\sin\omega} z_1$,
 # where $\omega$ is the angle between the two (Shoemake, 1985).
 
-# %%
+# %% recap=["arc"]
 def arc(z0, z1, t):
     """Points on the arc from z0 (N,) to z1 (N,) at shares t (T,) of the way: (T, N)."""
     cosine = F.cosine_similarity(z0, z1, dim=0).clamp(-1, 1)

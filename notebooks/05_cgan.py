@@ -37,7 +37,7 @@
 # This cell installs the small helper package of the course if it is missing (in Colab,
 # say) and imports what we need. It never touches an installed PyTorch.
 
-# %% tags=["setup"]
+# %% tags=["setup", "hide-input"]
 import importlib.util
 
 if importlib.util.find_spec("genlab_helpers") is None:
@@ -83,7 +83,7 @@ from genlab_helpers.settings import Settings
 # how many epochs the best network gets, that its noise is widened, and that the
 # classifier learns from several networks. Take those results as a little too good.
 
-# %% tags=["settings"]
+# %% tags=["settings", "hide-input"]
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
     n_images: int = 60_000  # training images: all of them

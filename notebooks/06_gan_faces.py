@@ -33,7 +33,7 @@
 # This cell installs the small helper package of the course if it is missing (in Colab,
 # say) and imports what we need. It never touches an installed PyTorch.
 
-# %% tags=["setup"]
+# %% tags=["setup", "hide-input"]
 import importlib.util
 
 if importlib.util.find_spec("genlab_helpers") is None:
@@ -80,7 +80,7 @@ from genlab_helpers.settings import Settings
 # trying was chosen by the distance to *training* faces, so take that distance as a
 # little too good. A thousand faces are never trained on.
 
-# %% tags=["settings"]
+# %% tags=["settings", "hide-input"]
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
     folder: str = ""  # of pictures of your own; empty: CelebA in the data folder
@@ -596,7 +596,7 @@ grids.image_grid(of_book.history["samples"][-1], columns=8, value_range=(-1, 1))
 # is an argument too: with stride 2 and padding $\frac{k}{2} - 1$ the formula gives
 # $n' = 2(n - 1) + k - (k - 2) = 2n$ for every even $k$.
 
-# %%
+# %% recap=["group", "face_widths", "face_generator"]
 def group(channels):
     """Normalise each image by itself, in groups of 8 channels."""
     return nn.GroupNorm(max(1, channels // 8), channels)
@@ -625,7 +625,7 @@ def face_generator(noise_size, channels, side=64, norm=nn.BatchNorm2d, act=leaky
 # The discriminator is its mirror image. Below are the layers of both, and the bill
 # beside the other two, each for pictures of the size that it draws.
 
-# %%
+# %% recap=["face_discriminator"]
 def face_discriminator(channels, side=64, norm=nn.BatchNorm2d, act=leaky, kernel=4):
     """Images (B, 3, side, side) in [-1, 1] -> logits (B, 1)."""
     widths, step = face_widths(side, channels)[::-1], (kernel, 2, kernel // 2 - 1)
@@ -763,7 +763,7 @@ tables.table(("change", "Fréchet distance", "images a second", "memory, MB"), r
 # each pixel comes from; what comes in at the border is 0, the middle grey of $[-1, 1]$.
 # One hides a square, and one makes the picture brighter or darker:
 
-# %%
+# %% recap=["shift", "hide", "augment"]
 def shift(x, rng):
     """Move each image of x (B, C, H, W) by up to an eighth of its side; 0 comes in."""
     way = torch.eye(2, 3).repeat(len(x), 1, 1)  # one 2 x 3 matrix an image
@@ -1194,7 +1194,7 @@ grids.image_grid(played["samples"][-1][:8], columns=4, value_range=(-1, 1));
 # PyTorch's `DistributedDataParallel` around the networks:
 #
 # ```
-# torchrun --nproc-per-node=2 -m genlab_helpers.train_faces --epochs 10
+# torchrun --nproc-per-node=2 notebooks/scripts/train_faces.py --epochs 10
 # ```
 #
 # `torchrun` starts the processes; they talk through `gloo` on CPUs and `nccl` on GPUs.

@@ -36,7 +36,7 @@
 # This cell installs the small helper package of the course if it is missing (in Colab,
 # say) and imports what we need. It never touches an installed PyTorch.
 
-# %% tags=["setup"]
+# %% tags=["setup", "hide-input"]
 import importlib.util
 
 if importlib.util.find_spec("genlab_helpers") is None:
@@ -79,7 +79,7 @@ from genlab_helpers.settings import Settings
 # trying (the weight of style, the history of the optimiser) was chosen by eye and by
 # the loss, on the first photograph and the first painting of the lists.
 
-# %% tags=["settings"]
+# %% tags=["settings", "hide-input"]
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
     photo: str = "astronaut"  # a name of pictures.PHOTOGRAPHS, or the path of a file

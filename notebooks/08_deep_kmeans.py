@@ -58,7 +58,7 @@
 # This cell installs the small helper package of the course if it is missing (in Colab,
 # say) and imports what we need. It never touches an installed PyTorch.
 
-# %% tags=["setup"]
+# %% tags=["setup", "hide-input"]
 import importlib.util
 
 if importlib.util.find_spec("genlab_helpers") is None:
@@ -101,7 +101,7 @@ from genlab_helpers.settings import Settings
 # All numbers that you may want to change. What was chosen how is told further below,
 # under "Honest accounts": with labels in the drawer, that is a question of its own.
 
-# %% tags=["settings"]
+# %% tags=["settings", "hide-input"]
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
     n_images: int = 60_000  # training images: all of them

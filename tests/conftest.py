@@ -1,22 +1,23 @@
 """What all tests share: a clean environment, the repository, and its chapters."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fixtures_course import make_course
+from fixtures_course import ROOT, make_course
 from hypothesis import settings
 
-from genlab_helpers.notebooks import main
+from publish.cli import main
 
-ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted({path.stem for path in (ROOT / "notebooks").glob("[!.]*.py")})
 
-# The tester's own settings of GenLab must not decide what the tests see. Set here,
-# because some tests start other processes.
-for _name in [name for name in os.environ if name.startswith("GENLAB_")]:
-    del os.environ[_name]
+# The tester's own settings of GenLab must not decide what the tests see, nor the
+# repository that a workflow runs in. Set here: some tests start other processes.
+for _name in list(os.environ):
+    if _name.startswith("GENLAB_") or _name == "GITHUB_REPOSITORY":
+        del os.environ[_name]
 
 # A slow moment of the machine is no failure, and no run depends on an earlier one.
 settings.register_profile("genlab", deadline=None, database=None)
@@ -32,23 +33,27 @@ def root() -> Path:
 @pytest.fixture(params=CHAPTERS or [None])
 def chapter(request) -> str:
     """Return the name of each chapter in turn; to have none is a failure."""
-    if request.param is None:
-        pytest.fail("no chapter found: notebooks/ holds no NN_name.py")
+    assert request.param, "no chapter found: notebooks/ holds no NN_name.py"
     return request.param
 
 
+@pytest.fixture(scope="session")
+def made_course(tmp_path_factory) -> Path:
+    return make_course(tmp_path_factory.mktemp("made") / "course")
+
+
 @pytest.fixture
-def course(tmp_path) -> Path:
+def course(made_course, tmp_path) -> Path:
     """Return the root of a small course, its one chapter run, stamped and in order."""
-    return make_course(tmp_path / "course")
+    return shutil.copytree(made_course, tmp_path / "course")
 
 
 @pytest.fixture
 def call(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    """Return a function that calls the tool in a folder: exit code, output, errors."""
+    """Return a function that calls the press in a folder: exit code, output, errors."""
 
-    def call_tool(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    def call_press(folder: Path, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.chdir(folder)
         return main([*arguments]), *capsys.readouterr()
 
-    return call_tool
+    return call_press

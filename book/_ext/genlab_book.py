@@ -1,4 +1,4 @@
-"""What GenLab adds to Sphinx: pages made from the stamps, and chapters made readable.
+"""What GenLab adds to Sphinx: pages made from the run cards, and readable chapters.
 
 It works on what Sphinx reads, never on the files: a notebook stays as it was executed.
 Generated parts are written to `book/_generated/`, and pages take them in with
@@ -6,23 +6,22 @@ Generated parts are written to `book/_generated/`, and pages take them in with
 """
 
 import base64
-import json
 import re
 import sys
-import tomllib
 from pathlib import Path
 
+import nbformat
 import yaml
 from sphinx.util import logging
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ROOT / "book" / "_generated"
-sys.path.insert(0, str(ROOT))  # the book's environment does not install the package
+sys.path.insert(0, str(ROOT / "book"))  # where `publish` lies
 
 import genlab_parts as parts  # noqa: E402
 
-from genlab_helpers.card import MIME  # noqa: E402
-from genlab_helpers.results import results_markdown  # noqa: E402
+from publish import chapters, gate, stamps  # noqa: E402
+from publish.results import results_markdown  # noqa: E402
 
 EXTERNAL_IMAGE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
 PROMPTS = {
@@ -34,9 +33,12 @@ log = logging.getLogger(__name__)
 
 
 def pass_on_repository(app, config):
-    """Give the theme the one address that pyproject.toml holds."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    config.html_theme_options["repository_url"] = project["urls"]["Repository"]
+    """Give the theme the repository's address; without one, no buttons lead to it."""
+    config.genlab_repository = address = chapters.repository(ROOT)
+    if address.startswith(chapters.PLACEHOLDER):
+        config.html_theme_options.pop("launch_buttons", None)
+    else:
+        config.html_theme_options["repository_url"] = f"https://github.com/{address}"
 
 
 def published():
@@ -45,7 +47,7 @@ def published():
         for entry in part["chapters"]:
             path = ROOT / f"{entry['file']}.ipynb"
             if path.is_file():
-                yield path.stem, json.loads(path.read_text("utf-8"))
+                yield path.stem, chapters.read_notebook(path)
 
 
 def write(path, content):
@@ -57,16 +59,16 @@ def write(path, content):
 
 def generate(app):
     """Write the generated parts and the pictures attached to notebooks."""
-    chapters = list(published())
-    for stem, book in chapters:
-        for cell in book["cells"]:
+    books = list(published())
+    for stem, book in books:
+        for cell in book.cells:
             for name, bundle in cell.get("attachments", {}).items():
-                content = "".join(next(iter(bundle.values())))
-                write(GENERATED / stem / name, base64.b64decode(content))
+                content = base64.b64decode(next(iter(bundle.values())))
+                write(GENERATED / stem / name, content)
     texts = {
-        "cards": parts.cards(chapters),
-        "path": parts.course_path(chapters, ROOT / "book" / "path.yml"),
-        "datasets": parts.datasets(),
+        "cards": parts.cards(books),
+        "path": parts.course_path(books, ROOT / "book" / "path.yml"),
+        "datasets": parts.datasets(ROOT / gate.DIGESTS),
         "results": results_markdown(ROOT),
     }
     for name, text in texts.items():
@@ -75,38 +77,44 @@ def generate(app):
 
 def make_readable(cell, stem):
     """Point images at local files, fold solutions, drop what is not for the page."""
-    tags = cell["metadata"].get("tags", [])
-    if cell["cell_type"] == "markdown":
+    tags = cell.metadata.get("tags", [])
+    if cell.cell_type == "markdown":
         local = rf"![\1](/book/_generated/{stem}/\2)"
-        text = parts.ATTACHED_IMAGE.sub(local, parts.source_text(cell))
-        cell["source"] = EXTERNAL_IMAGE.sub(r"\1", text)  # no page asks another host
+        text = parts.ATTACHED_IMAGE.sub(local, cell.source)
+        cell.source = EXTERNAL_IMAGE.sub(r"\1", text)  # no page asks another host
     elif "solution" in tags:
-        cell["metadata"]["tags"] = [*tags, "hide-cell"]
-        cell["metadata"].setdefault("mystnb", {}).update(PROMPTS)
+        cell.metadata.tags = [*tags, "hide-cell"]
+        cell.metadata.setdefault("mystnb", {}).update(PROMPTS)
     for output in cell.get("outputs", []):
-        output.get("data", {}).pop(MIME, None)
+        output.get("data", {}).pop(stamps.MIME, None)
 
 
-def markdown_cell(name, text):
-    """Return a markdown cell that exists only for Sphinx."""
-    return {"cell_type": "markdown", "id": name, "metadata": {}, "source": text}
+def fill_in_address(book, stem, address):
+    """Let a chapter point to the repository of this build, not to that of its sync."""
+    source = chapters.read_source(chapters.source_path(ROOT, stem))
+    filled = chapters.render(source, address, chapters.numbers(ROOT, stem, book))
+    for cell, model, wanted in zip(
+        book.cells, source.cells, filled.cells, strict=False
+    ):
+        if stamps.TOKEN in model.source:
+            cell.source = wanted.source
 
 
 def prepare_chapter(app, docname, source):
     """Rewrite a notebook's text on its way from the file to the parser."""
     if not docname.startswith("notebooks/"):
         return
-    notebook = json.loads(source[0])
-    for cell in notebook["cells"]:
-        make_readable(cell, Path(docname).name)
-    stamp = notebook["metadata"].pop("genlab", None)
-    if stamp:
-        top = markdown_cell("measured-run", parts.measured_line(stamp))
-        end = markdown_cell("provenance", parts.footer(docname, stamp))
-        notebook["cells"] = [notebook["cells"][0], top, *notebook["cells"][1:], end]
+    stem, book = Path(docname).name, nbformat.reads(source[0], as_version=4)
+    fill_in_address(book, stem, app.config.genlab_repository)
+    if stamp := book.metadata.pop("genlab", None):
+        card, make = stamps.card(book, stem), nbformat.v4.new_markdown_cell
+        book.cells.insert(1, make(parts.measured_line(card), id="measured-run"))
+        book.cells.append(make(parts.footer(docname, card, stamp), id="provenance"))
     else:
         log.warning("%s.ipynb has no stamp: run `make run` for it", docname)
-    source[0] = json.dumps(notebook)
+    for cell in book.cells:
+        make_readable(cell, stem)
+    source[0] = nbformat.writes(book)
 
 
 def mend_roles(app, pagename, templatename, context, doctree):
@@ -118,6 +126,7 @@ def mend_roles(app, pagename, templatename, context, doctree):
 
 def setup(app):
     """Connect to Sphinx."""
+    app.add_config_value("genlab_repository", "", "env")  # changed: read pages again
     app.connect("config-inited", pass_on_repository)
     app.connect("builder-inited", generate)
     app.connect("source-read", prepare_chapter)

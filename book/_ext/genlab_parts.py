@@ -1,21 +1,17 @@
-"""The Markdown that this book makes from stamps, notebooks and tables."""
+"""The Markdown that this book makes from run cards, notebooks and tables."""
 
 import re
+import tomllib
 from datetime import date
 from pathlib import Path
 
 import yaml
 
-from genlab_helpers.card import seconds_text
-from genlab_helpers.sources import SOURCES
+from publish import stamps
+from publish.tokens import seconds_text
 
 ATTACHED_IMAGE = re.compile(r"!\[([^\]]*)\]\(attachment:([^)\s]+)\)")
 SHOWN_VERSIONS = ("torch", "numpy", "scikit-learn")
-
-
-def source_text(cell: dict) -> str:
-    """Return a cell's source as one string."""
-    return "".join(cell["source"])
 
 
 # ---------------------------------------------------------------- the introduction
@@ -24,13 +20,12 @@ def source_text(cell: dict) -> str:
 def cards(chapters: list[tuple[str, dict]]) -> str:
     """Return the grid of cards of all published (stem, notebook) pairs."""
     columns = "12" if len(chapters) == 1 else "12 12 6 6"
-    items = [_card(stem, book["cells"][0], columns) for stem, book in chapters]
+    items = [_card(stem, book.cells[0].source, columns) for stem, book in chapters]
     return "\n".join([":::::{grid}", ":gutter: 3", "", *items, ":::::", ""])
 
 
-def _card(stem: str, opening: dict, columns: str) -> str:
+def _card(stem: str, text: str, columns: str) -> str:
     """Return one card: title, first paragraph and result picture of the opening."""
-    text = source_text(opening)
     title = re.search(r"^# (.+)$", text, re.M)[1]
     blocks = [" ".join(block.split()) for block in text.split("\n\n")]
     promise = next(block for block in blocks if re.match(r"[^#!\[<:]", block))
@@ -59,55 +54,72 @@ def course_path(chapters: list[tuple[str, dict]], plan_file: Path) -> str:
 # ---------------------------------------------------------------- the datasets page
 
 
-def datasets() -> str:
-    """Return a section for each dataset, from the table that the loader uses."""
+def datasets(table: Path) -> str:
+    """Return a section for each dataset, for weights and for pictures, from a table."""
+    known = tomllib.loads(table.read_text("utf-8"))
     lines = []
-    for source in SOURCES.values():
-        citation = re.sub(r"(https?://\S+)", r"<\1>", source.citation)
-        lines += [f"## {source.name}", "", f"- **Home:** <{source.homepage}>"]
-        lines += [f"- **Size:** {source.size}", f"- **Licence:** {source.licence}"]
-        lines += [f"- **Classes:** {', '.join(source.classes)}"]
-        lines += [f"- **Folder:** `{source.folder}`", f"- **Cite as:** {citation}", ""]
-        lines += [":::{div} digests", "| File, decompressed | SHA-256 |", "|---|---|"]
-        lines += [f"| `{name}` | `{sha}` |" for name, sha in source.files.items()]
+    for name, entry in known["datasets"].items():
+        citation = re.sub(r"(https?://\S+)", r"<\1>", entry["citation"])
+        lines += [f"## {name}", "", f"- **Home:** <{entry['homepage']}>"]
+        lines += [f"- **Size:** {entry['size']}", f"- **Licence:** {entry['licence']}"]
+        lines += [f"- **Classes:** {', '.join(entry['classes'])}"]
+        lines += [f"- **Folder:** `{entry['folder']}`", f"- **Cite as:** {citation}"]
+        lines += ["", ":::{div} digests", "| File, unpacked | SHA-256 |", "|---|---|"]
+        lines += [f"| `{file}` | `{sha}` |" for file, sha in entry["files"].items()]
         lines += [":::", ""]
+    for title in ("Weights", "Pictures"):
+        lines += [f"## {title}", "", "| Name | Licence | About |", "|---|---|---|"]
+        for entry in known["known"]:
+            if (entry["split"] == "weights") == (title == "Weights"):
+                lines.append(_known(entry))
+        lines.append("")
     return "\n".join(lines)
+
+
+def _known(entry: dict) -> str:
+    """Return the row of a file: its name, a link to it or to its makers, the rest."""
+    name = entry["name"] + (f" ({entry['edition']})" if "edition" in entry else "")
+    if address := entry.get("url") or entry.get("homepage"):
+        name = f"[{name}]({address})"
+    return f"| {name} | {entry['licence']} | {entry['about']} |"
 
 
 # ---------------------------------------------------------------- chapter pages
 
 
-def measured_line(stamp: dict) -> str:
+def measured_line(card: dict) -> str:
     """Return the line near a chapter's top: how long, on what, from which data."""
     return (
-        f":::{{div}} measured-run\n**Measured run:** {seconds_text(stamp['seconds'])} "
-        f"on {stamp['device']}, `{stamp['profile']}` profile. "
-        f"Data: {_data(stamp)}.\n:::"
+        f":::{{div}} measured-run\n**Measured run:** {seconds_text(card['seconds'])} "
+        f"on {card['machine']['device']}, `{card['profile']}` profile. "
+        f"Data: {_data(card)}.\n:::"
     )
 
 
-def footer(docname: str, stamp: dict) -> str:
+def footer(docname: str, card: dict, stamp: dict) -> str:
     """Return a chapter's last paragraph: where its page comes from."""
-    day = date.fromisoformat(stamp["date"])
-    found = [name for name in SHOWN_VERSIONS if name in stamp["versions"]]
-    versions = ", ".join(f"{name} {stamp['versions'][name]}" for name in found)
-    parts = ("code", "outputs", "stamp")
-    digests = ", ".join(f"{part} `{stamp[part][:12]}`" for part in parts)
+    day = date.fromisoformat(card["date"])
+    found = [name for name in SHOWN_VERSIONS if name in card["versions"]]
+    versions = ", ".join(f"{name} {card['versions'][name]}" for name in found)
+    digests = [f"{part} `{stamp[part][:12]}`" for part in ("code", "outputs")]
+    helpers = stamp["helpers"]
+    known = f"`{helpers[:12]}`" if helpers != stamps.UNKNOWN else "not recorded"
+    digests = ", ".join([*digests, f"helpers {known}"])
     return (
         ":::{div} measured-run\n**Where this page comes from.** "
         f"It is `{docname}.ipynb` as it ran on {day.day} {day:%B %Y}: "
-        f"`{stamp['profile']}` profile, seed {stamp['seed']}, "
-        f"{seconds_text(stamp['seconds'])} on {stamp['device']}, with {versions}. "
-        f"Data: {_data(stamp)}. Digests (their first 12 digits): {digests}.\n\n"
+        f"`{card['profile']}` profile, seed {card['seed']}, "
+        f"{seconds_text(card['seconds'])} on {card['machine']['device']}, with "
+        f"{versions}. Data: {_data(card)}. Digests (first 12 digits): {digests}.\n\n"
         "[What the digests prove](/book/how-this-book-is-made.md) · "
         "[All results](/book/results.md)\n:::"
     )
 
 
-def _data(stamp: dict) -> str:
+def _data(card: dict) -> str:
     """Say which data a run used: names, splits, number of images, digests."""
     splits = {}
-    for use in stamp["data"]:
+    for use in card["data"]:
         split = f"{use['split']}: {use['count']:,}, sha256 `{use['sha256'][:12]}`"
         splits.setdefault(use["name"], []).append(split)
     uses = [f"{name} ({'; '.join(parts)})" for name, parts in splits.items()]
