@@ -15,11 +15,11 @@ from genlab_helpers import data, metrics, networks, recap
 
 # Old names, kept until the last chapter that imports them is revised. Add none.
 COMPATIBLE = {"film", "grids", "judge", "pretrained", "drawn_faces"}
-LARGEST = 1_700  # lines, blank ones apart, of all but recap.py, which is derived
+LARGEST = 2_030  # lines of all but recap.py; to come down to the goal, 1,700
 
 
 def lines(path) -> int:
-    return sum(bool(line.strip()) for line in path.read_text("utf-8").splitlines())
+    return len(path.read_text("utf-8").splitlines())
 
 
 def imported(path) -> set[str]:
