@@ -10,12 +10,12 @@ unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help book test lint run serve sync doctor lock clean
+.PHONY: help book test lint run serve sync doctor lock clean .venv .venv-book
 
 help: ## List the targets (what plain `make` does)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
 
-book: .venv-book/complete ## Check that every chapter really ran, then build _build/html
+book: .venv-book ## Check that every chapter really ran, then build _build/html
 	.venv-book/bin/python book/publish check
 	.venv-book/bin/python book/vendor.py
 	.venv-book/bin/jupyter-book build . -W -n --keep-going
@@ -24,27 +24,27 @@ book: .venv-book/complete ## Check that every chapter really ran, then build _bu
 test: lint ## Run every test, the built book in a browser included
 	.venv/bin/python -m pytest
 
-lint: .venv/complete ## Check the style of the code, and the workflows
+lint: .venv ## Check the style of the code, and the workflows
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check book genlab_helpers tests notebooks/scripts
 	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	.venv/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	.venv/bin/zizmor --offline --min-severity medium .github
 
-run: .venv/complete ## Run a chapter: make run CHAPTER=01 [PROFILE=smoke|laptop|full]
+run: .venv ## Run a chapter: make run CHAPTER=01 [PROFILE=smoke|laptop|full]
 	@test -n "$(CHAPTER)" || { echo "Which chapter? For example: make run CHAPTER=01"; exit 2; }
 	.venv/bin/python book/publish run $(CHAPTER) $(if $(PROFILE),--profile $(PROFILE))
 
 serve: book ## Build the book, then serve it at http://127.0.0.1:8000
 	.venv-book/bin/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
 
-sync: .venv-book/complete ## Carry edits of notebooks/*.py over to the .ipynb files and recap.py
+sync: .venv-book ## Carry edits of notebooks/*.py over to the .ipynb files and recap.py
 	.venv-book/bin/python book/publish sync
 
 doctor: ## Say what this machine lacks for the course, and what to do about it
 	@$(PYTHON) book/publish doctor
 
-lock: .venv-book/complete ## Recompute both lock files: make lock [UPGRADE=1]
+lock: .venv-book ## Recompute both lock files: make lock [UPGRADE=1]
 	.venv-book/bin/python -m uv pip compile $(if $(UPGRADE),--upgrade) -q --universal --python-version 3.11 requirements.txt -o requirements.lock
 	.venv-book/bin/python -m uv pip compile $(if $(UPGRADE),--upgrade) -q --universal --python-version 3.11 -c requirements.lock requirements-book.txt -o requirements-book.lock
 
@@ -52,23 +52,11 @@ clean: ## Remove what was built and cached; environments, runs and data stay
 	rm -rf _build book/_generated .pytest_cache .ruff_cache .hypothesis
 	find book genlab_helpers notebooks tests -name __pycache__ -prune -exec rm -rf {} +
 
-# The two environments. The file `complete` is written last, so an install that
-# failed or was interrupted is done again from the start.
+# The two environments: environment.py makes one anew when it has to.
 CHECK_PYTHON = $(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11); import venv, ensurepip' \
 	2>/dev/null || { echo "'$(PYTHON)' is missing, older than 3.11, or has no venv module." \
 	"On Debian: apt install python3-venv. Another Python: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 
-.venv-book/complete: requirements-book.lock
+.venv .venv-book:
 	@$(CHECK_PYTHON)
-	$(PYTHON) -m venv --clear .venv-book
-	.venv-book/bin/python -m pip install -q --disable-pip-version-check uv
-	.venv-book/bin/python -m uv pip install -q --python .venv-book/bin/python -r requirements-book.lock
-	@touch $@
-
-.venv/complete: requirements.lock
-	@$(CHECK_PYTHON)
-	$(PYTHON) -m venv --clear .venv
-	.venv/bin/python -m pip install -q --disable-pip-version-check uv
-	.venv/bin/python -m uv pip install -q --compile-bytecode --python .venv/bin/python -r requirements.lock
-	.venv/bin/python -m uv pip install -q --python .venv/bin/python --no-build-isolation --no-deps -e .
-	@touch $@
+	@$(PYTHON) book/environment.py $@

@@ -21,7 +21,6 @@ sys.path.insert(0, str(ROOT / "book"))  # where `publish` lies
 import genlab_parts as parts  # noqa: E402
 
 from publish import chapters, gate, stamps  # noqa: E402
-from publish.results import results_markdown  # noqa: E402
 
 EXTERNAL_IMAGE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
 PROMPTS = {
@@ -69,7 +68,7 @@ def generate(app):
         "cards": parts.cards(books),
         "path": parts.course_path(books, ROOT / "book" / "path.yml"),
         "datasets": parts.datasets(ROOT / gate.DIGESTS),
-        "results": results_markdown(ROOT),
+        "results": parts.results_page(ROOT),
     }
     for name, text in texts.items():
         write(GENERATED / f"{name}.md", text.encode("utf-8"))

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import yaml
 
-from publish import stamps
-from publish.tokens import seconds_text
+from publish import chapters, stamps
+from publish.tokens import number_text
 
 ATTACHED_IMAGE = re.compile(r"!\[([^\]]*)\]\(attachment:([^)\s]+)\)")
 SHOWN_VERSIONS = ("torch", "numpy", "scikit-learn")
+BARS = "book/bars.toml"
+HEADINGS = "Measurement", "Value", "Floor", "Ceiling", "Target", "Accepted", "Note"
+MARKUP = re.compile(r"([\\`*_\[\]<>|$~{}])")
 
 
 # ---------------------------------------------------------------- the introduction
@@ -84,7 +87,80 @@ def _known(entry: dict) -> str:
     return f"| {name} | {entry['licence']} | {entry['about']} |"
 
 
+# ---------------------------------------------------------------- the results page
+
+
+def results(root: Path) -> dict[str, dict]:
+    """Return {chapter: its run card, with its "title"} of every stamped notebook."""
+    found = {}
+    for stem in chapters.chapters(root):
+        path = chapters.notebook_path(root, stem)
+        book = chapters.read_notebook(path) if path.is_file() else None
+        if book and "genlab" in book.metadata:
+            title = [*re.findall(r"^# (.+)$", book.cells[0].source, re.M), stem][0]
+            found[stem] = stamps.card(book, stem) | {"title": title.strip()}
+    return found
+
+
+def read_bars(root: Path) -> list[dict]:
+    """Return the quality bars of book/bars.toml, which says what their fields mean."""
+    return tomllib.loads((root / BARS).read_text(encoding="utf-8"))["bar"]
+
+
+def results_page(root: Path) -> str:
+    """Return the part of the results page made from the cards: a table a chapter."""
+    bars = {(bar["chapter"], bar["measurement"]): bar for bar in read_bars(root)}
+    lines = []
+    for stem, card in results(root).items():
+        where = f"[{_plain(stem)}](/{chapters.FOLDER}/{stem}.ipynb)"
+        ran = f"`{card['profile']}` profile: {seconds_text(card['seconds'])} on"
+        ran += f" {_plain(card['machine']['device'])}, {card['date']}"
+        lines += [
+            f"## {card['title']}",
+            "",
+            f"{where}, {ran}. Data: {_data(card)}.",
+            "",
+        ]
+        entries = card["measurements"]
+        rows = [_result(entry, bars.get((stem, entry["name"]))) for entry in entries]
+        table = [HEADINGS, ["---"] * len(HEADINGS), *rows] if rows else []
+        lines += [*(f"| {' | '.join(row)} |" for row in table), ""]
+    return "\n".join(lines) or "No chapter has been published yet.\n"
+
+
+def _result(entry: dict, bar: dict | None) -> list[str]:
+    """Return the row of a measurement, beside its bar."""
+    value = f"{number_text(entry['value'], entry['spread'])} {entry['unit']}".rstrip()
+    if entry["seeds"] is not None:
+        value += f" ({entry['seeds']} seed{'' if entry['seeds'] == 1 else 's'})"
+    notes = [entry["note"]] if entry["note"] else []
+    limits = ["", ""]
+    if bar:
+        sign = {"<=": "≤", ">=": "≥"}[bar["comparison"]]
+        limits = [f"{sign} {number_text(bar[key])}" for key in ("target", "accepted")]
+        if bar["target"] != bar["accepted"]:
+            notes.append(f"Accepted differs from the target: {bar['reason']}")
+    ends = [number_text(entry[key]) for key in ("floor", "ceiling")]
+    notes = [note if note.endswith((".", "!", "?")) else f"{note}." for note in notes]
+    return [*map(_plain, [entry["name"], value, *ends, *limits, " ".join(notes)])]
+
+
+def _plain(text: str) -> str:
+    return MARKUP.sub(r"\\\1", " ".join(text.split()))
+
+
 # ---------------------------------------------------------------- chapter pages
+
+
+def seconds_text(seconds: float) -> str:
+    """Say a duration the way people do: 8.4 s, 6 min 05 s, 1 h 10 min."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
 
 
 def measured_line(card: dict) -> str:

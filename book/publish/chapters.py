@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import tomllib
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from pathlib import Path
 
 import jupytext
@@ -43,9 +43,9 @@ def find_root(start: Path) -> Path:
 
 def chapters(root: Path) -> list[str]:
     """Return the names of all chapters, whole pairs and halves, in order."""
-    folder = root / FOLDER
-    files = [*folder.glob("*.py"), *folder.glob("*.ipynb")]
-    return sorted({path.stem for path in files if not path.name.startswith(".")})
+    files = (root / FOLDER).iterdir()
+    stems = {path.stem for path in files if path.suffix in (".py", ".ipynb")}
+    return sorted(stem for stem in stems if "." not in stem)  # such as NAME.edited
 
 
 def find_chapter(root: Path, text: str) -> str:
@@ -170,12 +170,9 @@ def render(
     content. Raises ChapterError, a line for each token that cannot be filled.
     """
     book = nbformat.v4.new_notebook(metadata=METADATA)
-    seen: dict[str, int] = defaultdict(int)
+    seen: Counter[str] = Counter()
     problems = []
     for number, cell in enumerate(source.cells, start=1):
-        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()
-        seen[digest] += 1
-        name = digest[:12] if seen[digest] == 1 else f"{digest[:12]}-{seen[digest]}"
         make = getattr(nbformat.v4, f"new_{cell.cell_type}_cell")
         text, metadata = cell.source, dict(cell.metadata)
         if cell.cell_type == "markdown":
@@ -187,10 +184,48 @@ def render(
             text = text.replace(TOKEN, address)
             if FOLDED & set(metadata.get("tags", [])):  # for JupyterLab and for Colab
                 metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
+        digest = _digest(cell.cell_type, text)
+        seen[digest] += 1
+        name = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
         book.cells.append(make(text, id=name, metadata=metadata))
     if problems:
         raise ChapterError("\n".join(problems))
     return book
+
+
+def _digest(kind: str, text: str) -> str:
+    """Return the id of a cell as `render` writes it; Jupyter keeps ids at an edit."""
+    return hashlib.sha256(f"{kind}\n{text}".encode()).hexdigest()[:12]
+
+
+def refuse_edited(root: Path, stem: str, *, keep: bool = False) -> None:
+    """Raise ChapterError if the .ipynb has cells that somebody typed into it.
+
+    Such a cell is not in the .py, and its id is not that of its content. With ``keep``
+    the notebook is copied to NAME.edited.ipynb instead.
+    """
+    path = notebook_path(root, stem)
+    copy = path.with_suffix(".edited.ipynb")
+    book = read_notebook(path) if path.exists() else nbformat.v4.new_notebook()
+    there = {cell.source for cell in read_source(source_path(root, stem)).cells}
+    typed = [
+        f"cell {number} ({cell.source[:40]!r})"
+        for number, cell in enumerate(book.cells, start=1)
+        if cell.id[:12] != _digest(cell.cell_type, cell.source)
+        and cell.source not in there | {""}
+    ]
+    if typed and keep and not copy.exists():
+        write(copy, book)
+        print(f"{stem}: the notebook was kept as {copy.name}")
+    elif typed:
+        again = " (move the old one away first)" if copy.exists() else ""
+        raise ChapterError(
+            f"{path.name} was edited, which would be lost now: {', '.join(typed)}.\n"
+            f"Carry this to {stem}.py; the notebook as such a file shows\n"
+            f"  .venv-book/bin/jupytext --to py:percent -o - {FOLDER}/{path.name}\n"
+            f"Or go on, and keep a copy as {copy.name}{again}, with\n"
+            f"  .venv-book/bin/python book/publish sync --keep {stem[:2]}"
+        )
 
 
 def sync(root: Path, stem: str) -> bool:
@@ -231,11 +266,14 @@ def write(path: Path, content: NotebookNode | str) -> bool:
         content = nbformat.writes(content).rstrip("\n") + "\n"
     if path.is_file() and path.read_bytes() == content.encode():
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content.encode())
         os.replace(part, path)
+    except OSError as error:
+        what = f"{path} cannot be written ({error.strerror})"
+        raise ChapterError(f"{what}; make room for it, or mend its rights") from error
     finally:
         part.unlink(missing_ok=True)
     return True

@@ -14,9 +14,10 @@ COMMANDS = {
 }
 
 
-def sync(root: Path, stems: list[str]) -> int:
+def sync(root: Path, stems: list[str], keep: bool) -> int:
     """Derive notebooks and recap.py; ChapterError at the first that cannot be."""
     for stem in stems:
+        chapters.refuse_edited(root, stem, keep=keep)
         changed = chapters.sync(root, stem)
         print(f"{stem}: {'written' if changed else 'already in step'}")
     if chapters.write(root / recap.PATH, recap.derived(root)):
@@ -25,11 +26,9 @@ def sync(root: Path, stems: list[str]) -> int:
 
 
 def run(root: Path, stem: str, profile: str | None) -> int:
-    """Execute one chapter; return 1 if the prose has a bad token, else 0.
-
-    Raises ChapterError, the old notebook untouched, if the run failed.
-    """
+    """Execute one chapter, or ChapterError; return 1 for a bad token in the prose."""
     try:
+        chapters.refuse_edited(root, stem)
         chapters.write(root / recap.PATH, recap.derived(root))  # chapters import it
         path, problems = execution.run(root, stem, profile)
     except (ChapterError, KeyboardInterrupt) as error:
@@ -48,17 +47,15 @@ def run(root: Path, stem: str, profile: str | None) -> int:
 
 def check(root: Path, stems: list[str]) -> int:
     """Print OK or the reasons against each chapter; return 1 if there are any, or 0."""
-    refused = False
-    for stem in stems:
-        found = gate.reasons(root, stem)
-        refused = refused or bool(found)
-        for line in found or ["OK", *gate.notices(root, stem)]:
+    found = {stem: gate.reasons(root, stem) for stem in stems}
+    for stem, reasons in found.items():
+        for line in reasons or ["OK", *gate.notices(root, stem)]:
             print(f"{stem}: {line}")
     path = root / recap.PATH
-    if not path.is_file() or path.read_text("utf-8") != recap.derived(root):
+    in_step = path.is_file() and path.read_text("utf-8") == recap.derived(root)
+    if not in_step:
         print(f"{recap.PATH} is not what the chapters' cells name; run: make sync")
-        refused = True
-    return int(refused)
+    return int(any(found.values()) or not in_step)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,6 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
             add.add_argument("chapters", help="01, 01_kmeans or a file", **count)
         if name == "run":
             add.add_argument("--profile", choices=("smoke", *gate.PUBLISHED))
+        if name == "sync":
+            about = "copy a notebook edited by hand to NAME.edited.ipynb first"
+            add.add_argument("--keep", action="store_true", help=about)
     asked = parser.parse_args(arguments)
     # Redirected output may have an old encoding; a strange letter must not end a run.
     sys.stdout.reconfigure(errors="replace")
@@ -84,7 +84,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise ChapterError(f"There is no chapter in {root / chapters.FOLDER}.")
         if asked.command == "run":
             return run(root, stems[0], asked.profile)
-        return {"sync": sync, "check": check}[asked.command](root, stems)
+        if asked.command == "sync":
+            return sync(root, stems, asked.keep)
+        return check(root, stems)
     except (ChapterError, KeyboardInterrupt) as error:
         said = str(error) or "Interrupted."
         print("", said, *getattr(error, "__notes__", []), sep="\n", file=sys.stderr)

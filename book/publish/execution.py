@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -13,15 +14,17 @@ import nbformat
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient, exceptions
+from nbclient.output_widget import OutputWidget
 from nbformat import NotebookNode
 
 from publish import ChapterError, chapters, gate, stamps
 
 # The attachment that opens a chapter, by its kind.
 PICTURES = {"image/png": "result.png", "image/jpeg": "result.jpg"}
+ROOM = 100_000_000  # bytes
 PICTURE_TAG = "result-picture"  # the cell that draws it
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-OVERWRITTEN = re.compile(r"[^\n]*\r(?!\n)")  # by a progress bar's next state
+OVERWRITTEN = re.compile(r"^.*\r(?!\n)", re.MULTILINE)  # by a bar's next state
 
 
 def run(root: Path, stem: str, profile: str | None = None) -> tuple[Path, str]:
@@ -35,7 +38,9 @@ def run(root: Path, stem: str, profile: str | None = None) -> tuple[Path, str]:
     source = chapters.read_source(chapters.source_path(root, stem))
     book, path = chapters.render(source, address), chapters.notebook_path(root, stem)
     with tempfile.TemporaryDirectory(prefix="genlab-") as exports:
-        _execute(book, path.parent, _environment(profile, exports))
+        environment = _environment(profile, exports)
+        _check_start(path.parent, environment)
+        _execute(book, path.parent, environment)
         _check_ending(book)
         _attach_picture(book)
         book = nbformat.reads(nbformat.writes(book), as_version=4)  # as readers get it
@@ -56,8 +61,13 @@ def run(root: Path, stem: str, profile: str | None = None) -> tuple[Path, str]:
     except ChapterError as error:
         filled, problems = book.cells, str(error)
     for cell, wanted in zip(book.cells, filled, strict=True):
-        cell.source = wanted.source
-    chapters.write(path, book)
+        cell.source, cell.id = wanted.source, wanted.id
+    try:
+        chapters.write(path, book)
+    except ChapterError as error:  # hours may stand in it
+        chapters.write(saved := Path(tempfile.mkdtemp(), path.name), book)
+        error.add_note(f"The notebook of this run is {saved}.")
+        raise
     return path, problems
 
 
@@ -67,6 +77,30 @@ def _environment(profile: str | None, exports: str) -> dict[str, str]:
     if folder := environment.get("GENLAB_DATA", "").strip():  # seen from here
         environment["GENLAB_DATA"] = os.path.abspath(os.path.expanduser(folder))
     return environment | ({"GENLAB_PROFILE": profile} if profile else {})
+
+
+def _check_start(folder: Path, environment: dict[str, str]) -> None:
+    """Refuse what would spoil a run at its end: no room, or imports that complain."""
+    if (free := shutil.disk_usage(folder).free) < ROOM:
+        raise ChapterError(f"{folder}: {free / 1e6:.0f} MB are free; make room first.")
+    command = [sys.executable, "-c", "import matplotlib.pyplot"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if said := (done.stdout + done.stderr).strip():
+        raise ChapterError(
+            f"Importing Matplotlib says, and in a chapter would print:\n{said}\n"
+            "Mend this first; often it helps to set MPLCONFIGDIR to a folder of yours."
+        )
+
+
+class Output(OutputWidget):
+    """A widget's output area that sends nothing back to the kernel.
+
+    What nbclient's sends passes its event loop by, which then may miss the message that
+    the cell is done and wait for ever. Nobody looks at this area in a run.
+    """
+
+    def sync_state(self) -> None:
+        """Do nothing."""
 
 
 def _execute(book: NotebookNode, folder: Path, environment: dict[str, str]) -> None:
@@ -85,6 +119,7 @@ def _execute(book: NotebookNode, folder: Path, environment: dict[str, str]) -> N
         force_raise_errors=True,
         shutdown_kernel="immediate",
     )
+    client.widget_registry["@jupyter-widgets/output"]["OutputModel"] = Output
     with tempfile.TemporaryDirectory("-genlab", ignore_cleanup_errors=True) as own:
         # Nobody's own start-up files take part in a published run.
         environment["IPYTHONDIR"] = own
@@ -135,7 +170,8 @@ def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 def _check_ending(book: NotebookNode) -> None:
     """Refuse code after the run card that its time would not cover."""
-    cells = [c for c in stamps.code_cells(book) if "solution" not in _tags(c)]
+    cells = stamps.code_cells(book)
+    cells = [c for c in cells if "solution" not in c.metadata.get("tags", [])]
     last = cells[-1].outputs if cells else []
     if not any(stamps.MIME in output.get("data", {}) for output in last):
         raise ChapterError(
@@ -146,7 +182,8 @@ def _check_ending(book: NotebookNode) -> None:
 
 def _attach_picture(book: NotebookNode) -> None:
     """Copy the result picture into the opening cell, which shows it."""
-    drawn = [cell for cell in stamps.code_cells(book) if PICTURE_TAG in _tags(cell)]
+    cells = stamps.code_cells(book)
+    drawn = [c for c in cells if PICTURE_TAG in c.metadata.get("tags", [])]
     shown = [output.get("data", {}) for cell in drawn for output in cell.outputs]
     for kind, name in PICTURES.items():
         if f"(attachment:{name})" not in book.cells[0].source:
@@ -158,7 +195,3 @@ def _attach_picture(book: NotebookNode) -> None:
                 f" {PICTURE_TAG!r} drew a picture of this kind."
             )
         book.cells[0].attachments = {name: {kind: images[0]}}
-
-
-def _tags(cell: NotebookNode) -> list[str]:
-    return cell.metadata.get("tags", [])

@@ -175,7 +175,7 @@ def _exports(root: Path, stem: str, exports: list[dict]) -> Iterator[str]:
         path = there.pop(entry["file"], None)
         if path is None:
             yield f"its export {entry['file']} is missing"
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+        elif stamps.file_digest(path) != entry["sha256"]:
             yield f"its export {entry['file']} was changed after the run"
     for name in sorted(there):
         yield f"no run of it wrote {place.relative_to(root).as_posix()}/{name}"

@@ -65,14 +65,18 @@ def outputs_digest(book: NotebookNode) -> str:
 
 def helpers_digest(root: Path) -> str:
     """Return the sha256 of the package, names and contents, or UNKNOWN without one."""
-    files = {}
-    for pattern in ("*.py", "*.toml", "*.mplstyle", "weights/*.pt"):
-        for path in (root / PACKAGE).glob(pattern):
-            content = path.read_bytes()
-            if path.suffix != ".pt":  # line ends do not count
-                content = content.replace(b"\r\n", b"\n")
-            files[path.name] = hashlib.sha256(content).hexdigest()
+    patterns = ("*.py", "*.toml", "*.mplstyle", "weights/*.pt")
+    paths = [path for pattern in patterns for path in (root / PACKAGE).glob(pattern)]
+    files = {path.name: file_digest(path) for path in paths}
     return _digest(files) if files else UNKNOWN
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file; the kind of line ends in a text does not count."""
+    content = path.read_bytes()
+    if path.suffix != ".pt":
+        content = content.replace(b"\r\n", b"\n")
+    return hashlib.sha256(content).hexdigest()
 
 
 def make_stamp(book: NotebookNode, address: str, helpers: str) -> dict:

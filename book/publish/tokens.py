@@ -95,14 +95,3 @@ def number_text(value: float | None, spread: float | None = None) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
-
-
-def seconds_text(seconds: float) -> str:
-    """Say a duration the way people do: 8.4 s, 6 min 05 s, 1 h 10 min."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min"

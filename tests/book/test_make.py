@@ -1,18 +1,25 @@
 """The Makefile: its list, its order, whole environments; and what runs it on GitHub."""
 
+import os
 import re
+import select
 import shutil
+import subprocess
 import sys
 
 import pytest
 import yaml
 from fixtures_book import ROOT, copy, require, run
 
+import environment
+
 
 @pytest.fixture
 def tree(tmp_path):
     require(shutil.which("make"), "make", "apt install make")
-    return copy(tmp_path, "Makefile", "requirements.lock", "requirements-book.lock")
+    return copy(
+        tmp_path / "tree", "Makefile", "requirements.lock", "book/environment.py"
+    )
 
 
 def test_make_lists_every_target_and_what_can_refuse_comes_first(tree):
@@ -35,29 +42,71 @@ def test_an_unfit_python_is_told_what_to_install(tree, python):
     assert not (tree / ".venv-book").exists()
 
 
-@pytest.mark.parametrize("target", ["book", "run"])
-def test_an_install_that_failed_is_not_taken_for_complete(tree, target):
-    # The environment appears, but installing into it fails.
-    folder = ".venv" if target == "run" else ".venv-book"
-    (tree / "broken").write_text("exit 3\n")
-    steps = f"mkdir -p {folder}/bin; install -m 755 broken {folder}/bin/python"
-    (tree / "python").write_text(f'case "$*" in *--clear*) {steps};; esac\n')
-    for _ in range(2):
-        done = run("make", target, "CHAPTER=01", "PYTHON=sh python", cwd=tree)
-        assert done.returncode != 0
-        assert (tree / folder / "bin" / "python").exists()
-        assert f"-m venv --clear {folder}" in done.stdout
-
-
-def test_a_newer_lock_renews_the_environment_and_run_asks_for_a_chapter(tree):
-    (tree / ".venv").mkdir()
-    (tree / ".venv" / "complete").touch()
-    assert "venv --clear" not in run("make", "-n", "test", cwd=tree).stdout
-    newer = run("make", "-n", "test", "-W", "requirements.lock", cwd=tree).stdout
-    assert "venv --clear" in newer
-    asked = run("make", "run", cwd=tree)
+def test_run_asks_for_a_chapter(tree):
+    (tree / "python").write_text("exit 0")  # the environment is complete
+    asked = run("make", "run", "PYTHON=sh python", cwd=tree)
     assert asked.returncode != 0
     assert "make run CHAPTER=01" in asked.stdout
+
+
+@pytest.fixture
+def steps(tree, monkeypatch):
+    """Return what setting up .venv would have called; nothing is installed."""
+    called = []
+
+    def pretend(step, cwd):
+        called.append(" ".join(map(str, step[1:])))
+        python = cwd / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True, exist_ok=True)
+        python.touch()
+        failed = (cwd / "no network").exists() and "-r" in step
+        return subprocess.CompletedProcess(step, int(failed))
+
+    monkeypatch.setattr(environment, "ROOT", tree)
+    monkeypatch.setattr(environment.subprocess, "run", pretend)
+    return called
+
+
+def test_an_environment_is_made_anew_only_when_it_has_to_be(tree, steps, monkeypatch):
+    (tree / "no network").touch()
+    for _ in range(2):  # an installation that failed is not taken for complete
+        assert environment.main(".venv") == 1
+        assert (steps[0], len(steps)) == (f"-m venv --clear {tree}/.venv", 3)
+        steps.clear()
+    (tree / "no network").unlink()
+    changes = {
+        "fresh": lambda: None,
+        "newer lock": lambda: (tree / "requirements.lock").write_text("numpy==9"),
+        "no Python": (tree / ".venv" / "bin" / "python").unlink,
+        "moved": lambda: monkeypatch.setattr(
+            environment, "ROOT", tree.rename(tree.with_name("moved"))
+        ),
+    }
+    for change in changes.values():
+        change()
+        assert environment.main(".venv") == 0
+        assert (len(steps), steps[-1]) == (5, "-c import pytest")
+        steps.clear()
+        assert environment.main(".venv") == 0
+        assert steps == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="nobody is waited for on Windows")
+def test_two_at_once_wait_for_each_other(tmp_path):
+    hold = (
+        "import environment as e, pathlib, sys\nwith e.alone(pathlib.Path('lock')):\n"
+    )
+    hold += "    print('in', flush=True)\n    sys.stdin.read()\n"
+    python = [sys.executable, "-c", hold]
+    both = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": tmp_path}
+    both["env"] = {"PYTHONPATH": str(ROOT / "book")}
+    with subprocess.Popen(python, **both) as first:
+        assert first.stdout.readline() == b"in\n"
+        with subprocess.Popen(python, **both) as second:
+            assert select.select([second.stdout], [], [], 1)[0] == []
+            first.stdin.close()
+            assert second.stdout.readline() == b"in\n"
+            second.stdin.close()
 
 
 def test_clean_keeps_environments_runs_and_data(tree):

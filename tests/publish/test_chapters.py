@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 
+import nbformat
 import pytest
 from fixtures_course import ADDRESS, STEM, edit_source, files, read, set_address, tamper
 
@@ -71,7 +72,7 @@ def test_a_bad_file_is_named_and_nothing_is_lost(course, monkeypatch):
     edit_source(course, "Two and two", "Two")
     before, path = files(course), chapters.notebook_path(course, STEM)
     monkeypatch.setattr(os, "replace", lambda *paths: os.rmdir(course))
-    with pytest.raises(OSError, match="not empty"):
+    with pytest.raises(ChapterError, match=r"01_tiny\.ipynb cannot be written.*room"):
         chapters.sync(course, STEM)
     assert files(course) == before
     path.write_text("<<<<<<< ours")
@@ -80,6 +81,33 @@ def test_a_bad_file_is_named_and_nothing_is_lost(course, monkeypatch):
     assert path.read_text() == "<<<<<<< ours"
     path.with_suffix(".py").write_bytes(b"# %%\n\xff")
     assert "01_tiny.py cannot be read" in gate.reasons(course, STEM)[0]
+
+
+def test_what_was_typed_into_a_notebook_is_never_lost(course, call):
+    def work(book):
+        book.cells[3].source = "print(6 * 7)"
+        book.cells[5].source = "Mine."
+        book.cells.insert(8, nbformat.v4.new_code_cell("more = 1"))
+
+    tamper(course, work)
+    edit_source(course, "The dot is small", "The dot is tiny")  # no reason to refuse
+    before = files(course)
+    for command in ("sync", "run"):
+        code, _, error = call(course, command, *["1"] * (command == "run"))
+        assert (code, files(course)) == (1, before)
+        assert "cell 4 ('print(6 * 7)'), cell 6 ('Mine.'), cell 9 ('more" in error
+    typed = read(course)
+    assert call(course, "sync", "--keep")[0] == 0
+    assert read(course, f"{STEM}.edited") == typed
+    assert [read(course).cells[n].source[:11] for n in (3, 5)] == [
+        "print(2 + 2",
+        "The dot is ",
+    ]
+    assert call(course, "sync", "--keep")[0] == 0, "nothing more to keep"
+    tamper(course, work)
+    code, _, error = call(course, "sync", "--keep")
+    assert (code, "move the old one away" in error) == (1, True)
+    assert read(course, f"{STEM}.edited") == typed
 
 
 ADDRESSES = [

@@ -4,8 +4,8 @@ import lift
 import pytest
 from fixtures_course import RECORD, STEM, edit_source
 
+from _ext.genlab_parts import BARS, read_bars, results, results_page
 from publish import chapters, recap
-from publish.results import BARS, read_bars, results, results_markdown
 
 CELL = """import math
 from functools import partial
@@ -89,7 +89,7 @@ def test_every_chapter_has_bars_and_holds_them(root):
 def test_the_table_shows_every_measurement_with_its_bar(course):
     (course / BARS).write_text(BAR, encoding="utf-8")
     assert results(course) == {STEM: RECORD | {"title": "A tiny chapter"}}
-    title, _, origin, *_, row = results_markdown(course).splitlines()
+    title, _, origin, *_, row = results_page(course).splitlines()
     assert title == "## A tiny chapter"
     assert f"](/notebooks/{STEM}.ipynb), `laptop` profile: 8.4 s on 2 CPU cor" in origin
     assert row == (

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
 from fixtures_course import ROOT, STEM, edit_source, files, read
 
-from publish import chapters, gate, stamps
+from publish import ChapterError, chapters, execution, gate, stamps
 
 EXPORTED = {"file": "map.js", "sha256": hashlib.sha256(b"x").hexdigest()}
 BUSY = r"""
@@ -74,6 +76,40 @@ def test_a_run_that_only_tests_stays_away_from_the_published_one(course, call, k
     assert chapters.notebook_path(course, STEM).read_bytes() == before
     book = chapters.read_notebook(course / "_build" / kind / f"{STEM}.ipynb")
     assert stamps.card(book, STEM)["profile"] == profile
+
+
+def test_a_long_line_and_an_output_area_do_not_make_a_run_hang():
+    text = "x" * 3_000_000 + "\n50 %\r100 %\r\n"
+    (tidy,) = execution._tidy([nbformat.v4.new_output("stream", text=text)])
+    assert tidy.text == "x" * 3_000_000 + "\n100 %\r\n"
+    quiet = execution.Output("id", {"outputs": []}, None, None)  # it has no kernel
+    quiet.clear_output([], {"parent_header": {}, "content": {}}, 0)
+
+
+def test_what_would_spoil_a_run_at_its_end_is_refused_at_the_start(course, monkeypatch):
+    (course / "file").touch()
+    monkeypatch.setenv("MPLCONFIGDIR", str(course / "file" / "folder"))
+    before = files(course)
+    with pytest.raises(ChapterError, match="MPLCONFIGDIR to a folder of yours"):
+        execution.run(course, STEM)
+    assert files(course) == before
+
+
+def test_a_notebook_that_cannot_be_written_is_kept_elsewhere(course, monkeypatch):
+    edit_source(course, "print(2 + 2)", "print(2 + 3)")
+    full, replace = OSError(28, "No space left on device"), os.replace
+
+    def fail(part, path):
+        if course in path.parents:
+            raise full
+        replace(part, path)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(ChapterError, match=f"{STEM}.*No space left.*make room") as told:
+        execution.run(course, STEM)
+    (note,) = told.value.__notes__
+    kept = Path(note.removeprefix("The notebook of this run is ").rstrip("."))
+    assert stamps.card(chapters.read_notebook(kept), STEM)["seconds"] == 8.4
 
 
 FAILS = {
