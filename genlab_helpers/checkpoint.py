@@ -4,10 +4,13 @@ A state is made of tensors, numbers, texts, lists and dictionaries, such as the
 ``state_dict()`` of a network or an optimiser; loading never runs code from a file.
 """
 
+import ast
 import hashlib
+import inspect
 import io
 import json
 import pickle
+import textwrap
 import time
 from pathlib import Path
 
@@ -16,41 +19,69 @@ from IPython import get_ipython
 
 from genlab_helpers import files
 from genlab_helpers.record import RunRecord
+from genlab_helpers.settings import variable
 
 
 class Checkpoint:
     """The latest state of one training of a chapter, in one file.
 
     name: of the training, such as "fashion". record: the chapter's `RunRecord`, which
-    is told the seconds that an earlier run had spent. The file is
-    ``runs/<chapter>/<profile>/<hash>/<name>.pt`` in the course's folder, else in the
-    current one. The hash is that of the settings, the data in use and all cells run so
-    far, so that other ones start afresh. In ``smoke`` nothing is written or read.
+    is told the seconds that an earlier run had spent. code: the functions and classes
+    that the training is made of; without it, all cells run so far count.
+
+    The file is ``<chapter>/<profile>/<hash>/<name>.pt`` in GENLAB_RUNS, else in
+    ``runs`` of the course's folder or of the current one. The hash is that of settings,
+    data in use, precision and code without its comments, so that others start afresh.
+    In ``smoke`` nothing is written or read.
     """
 
-    def __init__(self, name: str, record: RunRecord):
+    def __init__(self, name: str, record: RunRecord, code=()):
         facts, shell, here = record.to_dict(), get_ipython(), Path.cwd()
-        cells = list(shell.user_ns.get("In", [])) if shell else []
+        cells = shell.user_ns.get("In", []) if shell and not code else []
+        sources = dict.fromkeys(map(_bare, [*map(_source, code), *cells]))
         # Digests only: what was a download in one run is a folder in the next.
-        digests = [used["sha256"] for used in facts["data"]]
-        about = json.dumps([facts["settings"], digests, cells], sort_keys=True)
-        key = hashlib.sha256(about.encode()).hexdigest()[:16]
+        about = [facts["settings"], [used["sha256"] for used in facts["data"]]]
+        about += [facts["machine"]["precision"], list(sources)]
+        text = json.dumps(about, sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
         root = here.parent if (here.parent / "_toc.yml").is_file() else here
-        folder = root / "runs" / facts["chapter"] / facts["profile"] / key
-        self.path = folder / f"{name}.pt"
+        runs = Path(variable("GENLAB_RUNS") or root / "runs").expanduser()
+        self.path = runs / facts["chapter"] / facts["profile"] / key / f"{name}.pt"
         self._off = facts["profile"] == "smoke"
         self._record, self._started = record, time.perf_counter()
         self._earlier: float | None = None  # seconds of an earlier run, once known
 
     def save(self, **state) -> None:
-        """Replace the state in one step: a kill leaves the old file or the new one."""
-        if self._off:
-            return
-        self._earlier = self._earlier or 0.0
-        seconds = self._earlier + time.perf_counter() - self._started
+        """Replace the state in one step: a kill leaves the old file or the new one.
+
+        Raises ValueError for NaN and for what `load` would refuse, and OSError if there
+        is no room; what was saved before stays as it is.
+        """
+        if where := _nan(state, "state"):
+            raise ValueError(
+                f"{where} is NaN (epoch {state.get('epoch', 'unknown')}): the training"
+                " has gone wrong, and the first suspect is its learning rate. The state"
+                " saved before is kept."
+            )
+        earlier = self._earlier or 0.0
+        seconds = earlier + time.perf_counter() - self._started
         content = io.BytesIO()
         torch.save({"state": state, "seconds": seconds}, content)
-        files.write(content.getvalue(), self.path)
+        try:
+            _unpacked(content.getvalue())
+        except pickle.UnpicklingError as error:
+            why = "save tensors, plain numbers (x.item()) and state_dicts only"
+            raise ValueError(f"This state could not be loaded: {why}") from error
+        if self._off:
+            return
+        self._earlier = earlier
+        try:
+            files.write(content.getvalue(), self.path)
+        except OSError as error:
+            size = f"{content.tell() / 1e6:.0f} MB"
+            remedy = "make room, or let GENLAB_RUNS name another folder"
+            what = f"{files.shown(self.path)} ({size}): {error.strerror}; {remedy}"
+            raise OSError(error.errno, what) from error
 
     def load(self) -> dict | None:
         """Return the state saved last, on the CPU, or None if there is none.
@@ -58,9 +89,12 @@ class Checkpoint:
         Raises ValueError for a file that is damaged or holds code, and leaves it.
         """
         if self._off or not self.path.is_file():
+            if not self._off and any(self.path.parents[1].glob(f"*/{self.path.name}")):
+                why = "of other settings, data, precision or code is not used"
+                print(f"A checkpoint {self.path.stem!r} {why}.")
             return None
         try:
-            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            saved = _unpacked(self.path.read_bytes())
             state, seconds = saved["state"], saved["seconds"]
         except (RuntimeError, EOFError, pickle.UnpicklingError, LookupError) as error:
             raise ValueError(
@@ -71,3 +105,32 @@ class Checkpoint:
             self._record.resume(seconds)
             self._earlier, self._started = seconds, time.perf_counter()
         return state
+
+
+def _unpacked(content: bytes):
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _source(part) -> str:
+    """Return the source of a function or class; a notebook's class has no file."""
+    if inspect.isclass(part) and part.__module__ == "__main__":
+        methods = [m for m in vars(part).values() if inspect.isfunction(m)]
+        return "\n".join([part.__qualname__, *map(_source, methods)])
+    return textwrap.dedent(inspect.getsource(part))
+
+
+def _bare(source: str) -> str:
+    """Return Python without comments and layout."""
+    try:
+        return ast.unparse(ast.parse(source))
+    except SyntaxError:
+        return source
+
+
+def _nan(value, name: str) -> str:
+    """Return the name of the first part of a state that holds NaN, or ""."""
+    if isinstance(value, dict | list | tuple):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        return next(filter(None, (_nan(v, f"{name}.{k}") for k, v in parts)), "")
+    numbers = isinstance(value, torch.Tensor | float)
+    return name if numbers and bool(torch.as_tensor(value).isnan().any()) else ""

@@ -4,11 +4,9 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from glob import glob
 from hashlib import sha256
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -17,19 +15,12 @@ from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from genlab_helpers.cartoons import draw_faces
-from genlab_helpers.files import Origin, shown
+from genlab_helpers.files import DIGESTS, Origin, shown, write
 from genlab_helpers.pictures import PictureError, decode
 from genlab_helpers.settings import cache_folder, data_folder, profile
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-VERSION = 2  # to be raised when the same files would give other pixels
-NO_CELEBA = """\
-CelebA was not found, and is not downloaded on its own: its authors ask you to agree to
-their terms (non-commercial research only). What helps: from
-https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html unpack img_align_celeba.zip, so that
-{}/000001.jpg exists, with list_attr_celeba.txt beside that folder; or call
-torchvision.datasets.CelebA(genlab_helpers.settings.data_folder(), download=True), which
-needs gdown; or give a folder of your own pictures."""
+VERSION = 3  # to be raised when the same files would give other pixels
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -69,47 +60,46 @@ def faces(
     if limit is not None and (type(limit) is not int or limit < 1):
         raise ValueError(f"limit must be None or an int from 1 on, not {limit!r}")
     usual = [f / "celeba/img_align_celeba" for f in (data_folder(), cache_folder())]
-    own = [] if folder is None else [Path(os.path.abspath(os.path.expanduser(folder)))]
-    if not own and profile() == "smoke":
+    if folder is None and profile() == "smoke":
         return _stand_in("The smoke profile uses no real data.", 200, side, limit)
-    for place in own or usual:
-        found = glob("**/*", root_dir=place, recursive=True)  # hidden ones do not count
-        found = [n for n in found if n.lower().endswith(SUFFIXES)]
-        names = sorted(Path(n).as_posix() for n in found if os.path.isfile(place / n))
-        if names:
+    if folder is not None:
+        usual = [Path(folder).expanduser().absolute()]
+    for place in usual:
+        inside = place / place.name  # as some programs unpack img_align_celeba.zip
+        place = inside if folder is None and inside.is_dir() else place
+        found = (p.relative_to(place) for p in place.rglob("*") if p.is_file())
+        names = [p.as_posix() for p in found if p.suffix.lower() in SUFFIXES]
+        if names := sorted(n for n in names if not n.startswith(".") and "/." not in n):
             break
     else:
-        if own:
+        if folder is not None:
             raise ValueError(f"no picture {SUFFIXES} in {shown(place)}; put some there")
-        return _stand_in(NO_CELEBA.format(shown(usual[0])), 2000, side, limit)
+        why = DIGESTS["celeba"]["missing"].format(shown(usual[0]))
+        return _stand_in(why, 2000, side, limit)
     kept = _prepared(place, names[:limit], side, limit)
     if kept["note"]:
         print(kept["note"])
-    table = place.with_name("list_attr_celeba.txt")
-    known = None if own or not table.is_file() else _attributes(table, kept["names"])
-    name = (place.name or str(place)) if own else "CelebA"
+    tables = [] if folder else [p / "list_attr_celeba.txt" for p in place.parents[:2]]
+    table = next(filter(Path.is_file, tables), None)
+    known = _attributes(table, kept["names"]) if table else None
+    name = (place.name or str(place)) if folder else "CelebA"
     return FaceSet(name=name, split="train", source="folder", attributes=known, **kept)
 
 
 def _prepared(place: Path, names: list[str], side: int, limit: int | None) -> dict:
-    """Return what is kept of these pictures: from the cache, or prepared and saved."""
+    """Return what is kept of these pictures: from the cache, or decoded and saved."""
     facts = [os.stat(place / name) for name in names]
     states = [f"{fact.st_size} {fact.st_mtime_ns}" for fact in facts]
-    group = _digest([place, side, limit])[:16]  # of which the last state is kept
-    key = _digest([VERSION, *names, *states])[:16]
-    path = cache_folder() / "faces" / f"{group}-{key}.pt"
+    key = _digest([VERSION, *names, *states])
+    path = cache_folder() / "faces" / f"{_digest([place, side, limit])[:16]}.pt"
     with suppress(Exception):  # none is there, or it is damaged
         kept = torch.load(path, mmap=True, weights_only=True)  # a private map
-        if _digest(kept["names"], kept["images"]) == kept["sha256"]:
+        same = kept.pop("key") == key
+        if same and _digest(kept["names"], kept["images"]) == kept["sha256"]:
             return kept
     kept = _decoded(place, names, side)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for old in path.parent.glob(f"{group}-*"):
-            old.unlink()
-        with TemporaryDirectory(dir=path.parent, prefix=".") as fresh:  # all or nothing
-            torch.save(kept, Path(fresh, path.name))  # no second copy in memory
-            Path(fresh, path.name).replace(path)
+        write(lambda file: torch.save(kept | {"key": key}, file), path)
     except OSError as error:
         why = f"{shown(path.parent)} cannot be written to ({error.strerror}): make room"
         kept["note"] += f"{why}. Until then the pictures are prepared anew each time."
@@ -133,23 +123,21 @@ def _decoded(place: Path, names: list[str], side: int) -> dict:
         done = pool.imap_unordered(prepare, range(len(names)), chunksize=16)
         for _ in tqdm(done, place.name, len(names), leave=False, unit=" pictures"):
             pass
-    if not broken:
-        return _kept(torch.from_numpy(images), names, started)
-    some = ", ".join(
-        [broken[name] for name in sorted(broken)[:5]] + ["..."][len(broken) < 6 :]
-    )
-    note = f"{len(broken):,} of {len(names):,} pictures are left out: {some}.\n"
-    good = [name for name in names if name not in broken]
+    good = [i for i, name in enumerate(names) if name not in broken]
+    note = f"{len(broken):,} of {len(names):,} pictures are left out: "
+    note += ", ".join(broken[name] for name in sorted(broken)[:5])
+    note += ", ...\n" if len(broken) > 5 else ".\n"
     if not good:
         raise ValueError(f"{shown(place)}: {note}")
-    images = torch.from_numpy(images[[name not in broken for name in names]])
-    return _kept(images, good, started, note, sorted(broken))
+    images = torch.from_numpy(images[good] if broken else images)
+    kept = _kept(images, [names[i] for i in good], started)
+    return kept | {"broken": tuple(sorted(broken)), "note": note if broken else ""}
 
 
-def _kept(images, names, started, note="", broken=()) -> dict:
-    facts = dict(names=tuple(names), count=len(names), broken=tuple(broken), note=note)
+def _kept(images: torch.Tensor, names: list[str], started: float) -> dict:
     digest, seconds = _digest(names, images), time.perf_counter() - started
-    return dict(facts, images=images, sha256=digest, seconds=seconds)
+    facts = dict(names=tuple(names), count=len(names), sha256=digest, broken=())
+    return dict(facts, images=images, seconds=seconds, note="")
 
 
 def _digest(lines, images: torch.Tensor | None = None) -> str:
@@ -161,14 +149,17 @@ def _digest(lines, images: torch.Tensor | None = None) -> str:
 
 def _attributes(table: Path, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
     """Return CelebA's attributes, name -> (N,) bool: after two lines, one a picture."""
+    where = shown(table)
     try:
         _, heading, *lines = table.read_text("utf-8").splitlines()
         rows = {name: values for name, *values in map(str.split, lines)}
+        if stray := [name for name in names if name not in rows]:
+            where = f"{where} for {stray[0]!r} (if it is no picture of CelebA, move it)"
         values = [[("-1", "1").index(v) for v in rows[name]] for name in names]
         columns = torch.tensor(values).bool().T.contiguous()
         return dict(zip(heading.split(), columns, strict=True))
-    except (KeyError, ValueError) as error:
-        why = f"{shown(table)} has no full line of 1 and -1 for a picture ({error})"
+    except (KeyError, ValueError):
+        why = f"no full line of 1 and -1 in {where}"
         raise ValueError(f"{why}: get it anew, or remove it to go without") from None
 
 
@@ -179,6 +170,6 @@ def _stand_in(why: str, most: int, side: int, limit: int | None) -> FaceSet:
     images, attributes = draw_faces(count, side=drawn)  # whose side is a power of two
     if drawn != side:
         images = interpolate(images, (side, side), mode="bilinear", antialias=True)
-    facts = dict(name=name, split="train", source="stand-in", attributes=attributes)
     names = [f"drawn_{number:05d}" for number in range(count)]
-    return FaceSet(**facts, **_kept(images, names, started, note))
+    facts = dict(name=name, split="train", source="stand-in", attributes=attributes)
+    return FaceSet(**facts, **_kept(images, names, started) | {"note": note})

@@ -5,9 +5,9 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-from cycler import cycler
 from IPython.display import Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,23 +15,18 @@ from PIL import Image as Pillow
 
 from genlab_helpers.metrics import checked, to_numpy
 
-# The colours of Okabe and Ito (2008), extended to ten and then moved until every
-# two of them stay apart in all three kinds of colour blindness (a test measures it).
-PALETTE = (
-    *("#1f5f9e", "#c75507", "#03925c", "#bd7fac"),  # blue, vermilion, green, mauve
-    *("#e7a000", "#4cb8f0", "#3b1a80", "#730034"),  # amber, sky, indigo, wine
-    *("#a8ab52", "#6f666c"),  # olive, grey
+STYLE = mpl.rc_params_from_file(
+    Path(__file__).with_name("genlab.mplstyle"), use_default_template=False
 )
+PALETTE = tuple(STYLE["axes.prop_cycle"].by_key()["color"])
 INK = "#222222"  # text and centres
 QUIET = "#5f5f5f"  # axes, reference lines, what should stay in the background
 WIDTH = 7.0  # inches
-SMALL = 11.5  # points
 
 
 def use_style() -> None:
     """Give all later figures the look of the course (sets Matplotlib's rcParams)."""
-    plt.style.use(Path(__file__).with_name("genlab.mplstyle"))
-    plt.rc("axes", prop_cycle=cycler(color=PALETTE))
+    plt.style.use(STYLE)
 
 
 def caption_source(fig: Figure, origin) -> Figure:
@@ -60,7 +55,7 @@ def image_grid(images, *, columns, titles=(), ax=None, value_range=(0.0, 1.0)) -
     for i, title in enumerate(titles):
         x = i % columns * step_x + width / 2
         y = i // columns * step_y + 0.8 * room
-        ax.text(x, y, title, ha="center", va="bottom", fontsize=SMALL)
+        ax.text(x, y, title, ha="center", va="bottom", fontsize=11.5)
     return ax
 
 
@@ -118,10 +113,8 @@ def animation(frames: Iterable[Figure], *, fps: float = 6, width: int = 700) -> 
     """
     if not 0 < fps <= 50:
         raise ValueError(f"fps must be above 0 and at most 50, got {fps}")
-    pictures = []
-    for figure in frames:
-        png = still(figure, dpi=width / figure.get_figwidth())
-        pictures.append(Pillow.open(io.BytesIO(png)).convert("RGB"))
+    drawn = (still(figure, dpi=width / figure.get_figwidth()) for figure in frames)
+    pictures = [Pillow.open(io.BytesIO(png)).convert("RGB") for png in drawn]
     if len({picture.size for picture in pictures}) != 1:
         raise ValueError("animation needs at least one frame, and all of one size")
     # One palette of few colours for all frames keeps the file small and stops flicker.
@@ -147,9 +140,9 @@ def still(figure: Figure, **options) -> bytes:
 
 
 def photograph(figure: Figure) -> Image:
-    """Turn a figure full of photographs into a JPEG, a fifth of the size of a PNG.
+    """Close a figure full of photographs and return a JPEG, a fifth of a PNG's size.
 
-    The figure is closed. JPEG blurs text and lines: let Jupyter show such a figure.
+    JPEG blurs text and lines: let Jupyter show figures made of those.
     """
     small = {"pil_kwargs": {"quality": 88, "optimize": True}}
     data = still(figure, format="jpeg", bbox_inches="tight", **small)

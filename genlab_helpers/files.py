@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import shutil
 import socket
 import tempfile
+import time
 import tomllib
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -15,6 +18,7 @@ import torch
 from genlab_helpers.settings import cache_folder, data_folder, variable
 
 SILENCE = 20.0  # seconds without a byte after which a download is given up
+LEFT = 3600.0  # seconds after which a temporary folder belongs to no write any more
 DIGESTS = tomllib.loads(Path(__file__).with_name("digests.toml").read_text("utf-8"))
 FAILURES = (OSError, RuntimeError, HTTPException)  # what a download raises
 
@@ -105,17 +109,30 @@ def patience():
         socket.setdefaulttimeout(before)
 
 
-def write(content: bytes, path: Path) -> None:
-    """Write all or nothing, safe with other processes that write the same file."""
+def write(content: bytes | Callable, path: Path) -> None:
+    """Write all or nothing, safe with other processes that write the same file.
+
+    content: bytes, or a function of the path to write them to. What killed writes have
+    left beside the file goes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
-        Path(folder, path.name).write_bytes(content)
-        Path(folder, path.name).replace(path)
+    for old in path.parent.glob(".genlab-*"):
+        with suppress(OSError):  # another process may be faster
+            if old.stat().st_mtime < time.time() - LEFT:
+                shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".genlab-") as folder:
+        fresh = Path(folder, path.name)
+        content(fresh) if callable(content) else fresh.write_bytes(content)
+        fresh.replace(path)
 
 
 def shown(path: Path) -> str:
-    """Return a path as readers may see it, without the place on this machine."""
-    bases = {"GENLAB_DATA": data_folder()} if variable("GENLAB_DATA") else {}
+    """Return a path as readers may see it: without the place on this machine.
+
+    A GENLAB_DATA that is not there, perhaps mistyped, is shown as it is.
+    """
+    named = variable("GENLAB_DATA") and data_folder().is_dir()
+    bases = {"GENLAB_DATA": data_folder()} if named else {}
     for name, base in {**bases, "~": Path(os.path.expanduser("~"))}.items():
         if path.is_relative_to(base):
             return Path(name, path.relative_to(base)).as_posix()

@@ -45,10 +45,7 @@ def _labels(y_true, y_pred) -> tuple[np.ndarray, np.ndarray]:
 
 
 def contingency(y_true, y_pred) -> np.ndarray:
-    """Return (C, K) int64: how often the i-th class meets the j-th cluster.
-
-    Both are in ascending order; what never occurs has no row or column.
-    """
+    """Return (C, K) int64: how often the i-th class meets the j-th cluster there is."""
     return contingency_matrix(*_labels(y_true, y_pred))
 
 

@@ -7,8 +7,6 @@ in torch's hub cache, then downloaded; without any, a random network says so.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,8 +71,7 @@ def judge(name: str, device: torch.device | str = "cpu") -> Judge:
     path = FOLDER / f"{name.lower()}.pt"
     if not path.is_file() or sha256_of(path) != JUDGES[name]:
         raise ValueError(f"{path.name} is not as shipped; install genlab-helpers again")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    loaded = Judge()
+    state, loaded = torch.load(path, map_location="cpu", weights_only=True), Judge()
     loaded.load_state_dict({key: value.float() for key, value in state.items()})
     return loaded.to(device).eval().requires_grad_(False)
 
@@ -102,12 +99,10 @@ class Network(Origin):
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
         device, found = next(self.layers.parameters()).device, []
         for part in x.split(100):
-            # Resized on the CPU, so that every device sees the same picture: not each
-            # of them can do it with antialiasing.
+            # On the CPU, since not every device can resize with antialiasing.
             part = part.cpu().float()
             part = F.interpolate(part, (64, 64), mode="bilinear", antialias=True)
-            part = ((part - mean) / std).to(device)
-            part = part.contiguous(memory_format=torch.channels_last)
+            part = ((part - mean) / std).to(device, memory_format=torch.channels_last)
             found.append(self.layers(part).mean(dim=(2, 3)).cpu())
         return torch.cat(found)
 
@@ -120,7 +115,10 @@ def feature_network(device: torch.device | str = "cpu") -> Network:
     """
     from torchvision.models import squeezenet1_0  # slow to import, not always needed
 
-    found = _filled("SqueezeNet 1.0", lambda: squeezenet1_0(weights=None).features)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = squeezenet1_0(weights=None).features
+    found = _filled("SqueezeNet 1.0", layers)
     found.layers.to(device=device, memory_format=torch.channels_last)
     return found
 
@@ -131,76 +129,59 @@ def vgg19(last: str = "conv5_1", device: torch.device | str = "cpu") -> Network:
     It takes x (B, 3, H, W), RGB in [0, 1] that the caller normalises with MEAN and STD;
     gradients reach x. ``smoke`` gets the stand-in, random orthogonal filters. The name
     tells the edition of the weights; loss weights do not carry over to the other.
-    Raises ValueError for an unknown layer or one that the weights at hand do not reach.
+    Raises ValueError for an unknown layer.
     Source: Simonyan and Zisserman 2015, https://doi.org/10.48550/arXiv.1409.1556.
     """
+    from torchvision.models.vgg import cfgs, make_layers
+
     if last not in VGG_LAYERS:
         raise ValueError(f"no layer {last!r}; there are {', '.join(VGG_LAYERS)}")
-    found = _filled("VGG19", lambda: _vgg(last))
+    with torch.random.fork_rng(devices=[]):
+        named = OrderedDict(zip(VGG_LAYERS, make_layers(cfgs["E"]), strict=False))
+        layers = nn.Sequential(named)[: VGG_LAYERS.index(last) + 1]
+        torch.manual_seed(0)
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                layer.reset_parameters()
+                nn.init.orthogonal_(layer.weight, gain=2**0.5)
+                nn.init.zeros_(layer.bias)
+            elif isinstance(layer, nn.ReLU):
+                layer.inplace = False  # a notebook reads the values before it as well
+    found = _filled("VGG19", layers)
     found.layers.to(device)
     return found
 
 
-def deepest() -> str:
-    """Return the deepest convolution that `vgg19` gives without a large download."""
-    here = set()
-    for entry in known("VGG19", "weights") if profile() != "smoke" else []:
-        with suppress(DownloadError):
-            _obtain(entry, [])
-            here.add(entry["edition"])
-    return "conv3_4" if here == {"Oxford"} else "conv5_1"
-
-
-def _obtain(entry: dict, urls: list[str]) -> tuple[Path, str]:
+def obtained(entry: dict, urls: list[str]) -> tuple[Path, str]:
+    """Return the path of an entry's weights, and where they are from; see `obtain`."""
     hub = Path(torch.hub.get_dir(), "checkpoints")
     return obtain(f"weights/{entry['file']}", urls, entry["sha256"], [hub])
 
 
-def _filled(name: str, build: Callable[[], nn.Sequential]) -> Network:
-    """Return a network with the best weights that can be had, else with random ones."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        layers = build().eval().requires_grad_(False)
-    count = sum(p.numel() for p in layers.parameters())
+def _filled(name: str, layers: nn.Sequential) -> Network:
+    """Return random layers as a network, with the best weights that can be had."""
+    count = sum(p.numel() for p in layers.eval().requires_grad_(False).parameters())
     facts = dict(split="weights", count=count, layers=layers)
-    why, short = "The smoke profile uses no real weights. ", False
+    numbered = nn.Sequential(*layers)  # torchvision's names
+    why = "The smoke profile uses no real weights. "
     for entry in known(name, "weights") if profile() != "smoke" else []:
         try:
-            path, source = _obtain(entry, [entry["url"]] if "url" in entry else [])
+            path, source = obtained(entry, [entry["url"]] if "url" in entry else [])
         except DownloadError as error:
             why = f"{error}\n"
             continue
         state = torch.load(path, map_location="cpu", weights_only=True)
         state = {key.removeprefix("features."): value for key, value in state.items()}
-        numbered = nn.Sequential(*layers)  # torchvision's names; later layers not used
-        if not numbered.load_state_dict(state, strict=False).missing_keys:
+        if numbered.state_dict().keys() <= state.keys():
+            numbered.load_state_dict(state, strict=False)  # later layers are not used
             name = f"{name} ({entry['edition']})"
             return Network(**facts, name=name, source=source, sha256=sha256_of(path))
-        short = True
-    if short:
-        reach = "the weights that are here reach up to pool3"
-        raise ValueError(f"{reach}; choose an earlier layer, or mend this:\n{why}")
+        why = f"{path.name} ends before this layer. "
     name = f"{name} (random stand-in)"
     print(note := f"{why}STAND-IN: {name}, its filters have learned NOTHING.")
     values = b"".join(v.numpy().tobytes() for v in layers.state_dict().values())
     digest = hashlib.sha256(values).hexdigest()
     return Network(**facts, name=name, source="stand-in", sha256=digest, note=note)
-
-
-def _vgg(last: str) -> nn.Sequential:
-    from torchvision.models.vgg import cfgs, make_layers
-
-    named = OrderedDict(zip(VGG_LAYERS, make_layers(cfgs["E"]), strict=False))
-    layers = nn.Sequential(named)[: VGG_LAYERS.index(last) + 1]
-    torch.manual_seed(0)  # anew, since layers beyond `last` have used random numbers
-    for layer in layers:
-        if isinstance(layer, nn.Conv2d):
-            layer.reset_parameters()
-            nn.init.orthogonal_(layer.weight, gain=2**0.5)
-            nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.ReLU):
-            layer.inplace = False  # a notebook reads the values before it as well
-    return layers
 
 
 def _check(x: torch.Tensor, fits: bool, shape: str) -> None:

@@ -51,7 +51,11 @@ def decode(file: bytes | Path, draft: tuple[int, int] | None = None) -> Image.Im
     except Exception as error:  # damaged files make Pillow raise many kinds
         why = getattr(error, "strerror", None) or str(error) or repr(error)
         if isinstance(error, UnidentifiedImageError):  # whose words name folders
-            why = "no JPEG, PNG, WebP or BMP picture"
+            start = (file if isinstance(file, bytes) else file.read_bytes())[:99]
+            marks = {"a web page": b"<", "a HEIC photo (save it as JPEG)": b"ftyp"}
+            what = [kind for kind, mark in marks.items() if mark in start]
+            what = what or ["something else" if start else "empty"]
+            why = f"no JPEG, PNG, WebP or BMP picture, but {what[0]}"
         raise PictureError(f"{why}; replace it, or delete it") from None
 
 
@@ -99,20 +103,16 @@ def load(what: str | Path | bytes, side: int, *, square: bool = False) -> Pictur
 
 
 def _stand_in(name: str) -> tuple[str, Image.Image]:
-    """Return a photograph of scikit-learn, or for a painting bent coloured waves."""
+    """Return a photograph of scikit-learn, or for a painting coloured blots."""
     from sklearn.datasets import load_sample_image  # slow to import
 
     if name in PHOTOGRAPHS:
         file = ("china.jpg", "flower.jpg")[PHOTOGRAPHS.index(name) % 2]
         label, pixels = f"scikit-learn's {file}", load_sample_image(file)
     else:
-        number, (y, x), colours = PAINTINGS.index(name), np.mgrid[:512, :512] / 512, 0
-        label, rng = f"drawn pattern {number}", np.random.default_rng(number)
-        for cycles in rng.uniform(4, 24, size=6):
-            angle, bend, phase = rng.uniform(0, 2 * np.pi, size=3)
-            along = np.cos(angle) * x + np.sin(angle) * y
-            across = np.cos(angle) * y - np.sin(angle) * x
-            wave = 2 * np.pi * cycles * along + 2 * np.sin(5 * across + bend) + phase
-            colours += np.sin(wave)[..., None] * rng.normal(size=3)
-        pixels = (255 / (1 + np.exp(-colours))).round().astype(np.uint8)
-    return f"{label} (stand-in for {name})", Image.fromarray(pixels)
+        number = PAINTINGS.index(name)
+        rng, label = np.random.default_rng(number), f"drawn blots {number}"
+        pixels = rng.integers(0, 256, (24, 24, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    image = image.resize((512, 512)) if name in PAINTINGS else image  # bicubic: smooth
+    return f"{label} (stand-in for {name})", image

@@ -26,9 +26,9 @@ def curves(
     for (label, values), colour in zip(ys.items(), cycle(PALETTE), strict=False):
         y = checked(repr(label), values, "T", finite=False)
         where = np.arange(len(y)) if x is None else checked("x", x, len(y))
-        last = _last(ax, label, y)
         marker = "o" if len(y) <= 12 else ""
         ax.plot(where, y, color=colour, marker=marker, ms=5, label=label)
+        last = _last(ax, label, y)
         ends.append((label, where[last], y[last], colour))
     right = max(end[1] for end in ends)
     for label, y in (reference or {}).items():
@@ -47,11 +47,10 @@ def curves(
 
 def _last(ax: Axes, label: str, y: np.ndarray) -> int:
     """Return the last place where y can be drawn; ValueError if there is none."""
-    log = ax.get_yscale() == "log"
-    good = np.flatnonzero(np.isfinite(y) & ((y > 0) | (not log)))
+    above = 0 if ax.get_yscale() == "log" else -np.inf
+    good = np.flatnonzero(np.isfinite(y) & (y > above))
     if not good.size:
-        kind = "a number above 0" if log else "a finite number"
-        raise ValueError(f"{label!r} cannot be drawn: it never is {kind}")
+        raise ValueError(f"{label!r} needs a finite number above {above}: it has none")
     return good[-1]
 
 
@@ -59,20 +58,16 @@ def _name_ends(ax: Axes, ends: list[tuple[str, float, float, str]]) -> None:
     """Write each (text, x, y, colour) to the right of its point, without overlap."""
     ax.figure.draw_without_rendering()  # settles limits and layout
     pixels = ax.transData.transform([end[1:3] for end in ends])[:, 1]
-    heights = pixels * 72 / ax.figure.dpi  # in points
-    shifts = _apart(heights, 14.0) - heights
+    wanted = pixels * 72 / ax.figure.dpi  # heights, in points
+    order, steps = np.argsort(wanted, kind="stable"), 14.0 * np.arange(len(ends))
+    # Moved as little as possible (least squares) to be 14 points apart.
+    placed = isotonic_regression(wanted[order] - steps).x + steps
     style = {"va": "center", "textcoords": "offset points", "annotation_clip": False}
-    for (text, x, y, colour), shift in zip(ends, shifts, strict=True):
+    for i, height in zip(order, placed, strict=True):
+        text, x, y, colour = ends[i]
         dark = [0.75 * part for part in to_rgb(colour)]  # text has to be darker
-        ax.annotate(text, (x, y), (7, shift), color=dark, fontsize=12, **style)
-
-
-def _apart(wanted: np.ndarray, gap: float) -> np.ndarray:
-    """Move heights as little as possible (least squares) to be `gap` apart."""
-    order = np.argsort(wanted, kind="stable")
-    steps, placed = gap * np.arange(len(wanted)), np.empty(len(wanted))
-    placed[order] = isotonic_regression(wanted[order] - steps).x + steps
-    return placed
+        shift = (7, height - wanted[i])
+        ax.annotate(text, (x, y), shift, color=dark, fontsize=12, **style)
 
 
 def clusters(ax: Axes, x, labels=None, centers=None) -> Axes:
@@ -102,21 +97,19 @@ def confusion(
 
     matrix: (R, C) finite numbers >= 0, with R row and C column labels.
     """
-    rows, columns = len(row_labels), len(column_labels)
-    matrix = checked("matrix", matrix, rows, columns)
+    matrix = checked("matrix", matrix, len(row_labels), len(column_labels))
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-12)
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     form = "{:,}" if matrix.dtype.kind in "iu" else "{:.2f}"
-    texts = np.vectorize(form.format, otypes=[object])(matrix)
-    points = 72 * ax.get_position().width * ax.figure.get_figwidth() / columns  # a cell
-    size = min(12.5, points / (0.62 * max(map(len, texts.flat)) + 0.6))
-    for (i, j), value in np.ndenumerate(share):
-        colour = "white" if value > 0.7 else INK if value > 0 else "#767676"
-        ax.text(
-            j, i, texts[i, j], color=colour, fontsize=size, ha="center", va="center"
-        )
-    ax.set_xticks(range(columns), column_labels)
-    ax.set_yticks(range(rows), row_labels)
+    texts = {cell: form.format(number) for cell, number in np.ndenumerate(matrix)}
+    width = 72 * ax.get_position().width * ax.figure.get_figwidth()  # points
+    cell = width / len(column_labels)
+    size = min(12.5, cell / (0.62 * max(map(len, texts.values())) + 0.6))
+    for (i, j), text in texts.items():
+        colour = "white" if share[i, j] > 0.7 else INK if share[i, j] else "#767676"
+        ax.text(j, i, text, color=colour, fontsize=size, ha="center", va="center")
+    ax.set_xticks(range(len(column_labels)), column_labels)
+    ax.set_yticks(range(len(row_labels)), row_labels)
     ax.set(xlabel=xlabel, ylabel=ylabel, frame_on=False)
     ax.tick_params(length=0)
     return ax
@@ -127,9 +120,8 @@ def histogram(ax, groups: dict, *, xlabel, ylabel="count", bins=30) -> Axes:
     arrays = [checked(repr(label), x, "N").astype(float) for label, x in groups.items()]
     edges = np.histogram_bin_edges(np.concatenate(arrays), bins)  # the same for all
     for label, values, colour in zip(groups, arrays, cycle(PALETTE), strict=False):
-        counts = np.histogram(values, edges)[0]
-        ax.stairs(counts, edges, fill=True, color=colour, alpha=0.3)
-        ax.stairs(counts, edges, color=colour, linewidth=1.8, label=label)
+        style = {"facecolor": (colour, 0.3), "edgecolor": colour, "linewidth": 1.8}
+        ax.hist(values, edges, histtype="stepfilled", label=label, **style)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend()
     return ax

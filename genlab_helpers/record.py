@@ -35,20 +35,12 @@ class RunRecord:
 
     def __init__(self, chapter: str, cfg, device):
         self._started, self._device = time.perf_counter(), device
-        self._facts = {
-            "schema": 1,
-            "chapter": chapter,
-            "profile": cfg.profile,
-            "seed": cfg.seed,
-            "settings": json.loads(json.dumps(asdict(cfg), allow_nan=False)),
-            "data": [],
-            "machine": runtime.machine(device),
-            "date": datetime.now(UTC).date().isoformat(),
-            "measurements": [],
-            "series": {},
-            "exports": [],
-            "resumed_seconds": 0.0,
-        }
+        settings = json.loads(json.dumps(asdict(cfg), allow_nan=False))
+        facts = {"schema": 1, "chapter": chapter, "profile": cfg.profile}
+        facts |= {"seed": cfg.seed, "settings": settings, "data": []}
+        facts |= {"machine": runtime.machine(device), "measurements": []}
+        facts |= {"date": datetime.now(UTC).date().isoformat(), "series": {}}
+        self._facts = facts | {"exports": [], "resumed_seconds": 0.0}
 
     def use(self, origin) -> None:
         """Note the `Origin` of data or weights; noting it again changes nothing."""
@@ -82,9 +74,9 @@ class RunRecord:
         self._facts["measurements"].append(texts | numbers)
 
     def measure_seeds(self, name: str, values, **options) -> None:
-        """Write down the mean of one result a seed, and their standard deviation.
+        """Write down the mean and the standard deviation of (S,) results, one a seed.
 
-        values: (S,) numbers, S >= 1; one alone has no spread. options: `measure`'s.
+        One alone has no deviation. options: those of `measure`.
         """
         numbers = [_number(f"A value of {name!r}", value) for value in values]
         options["spread"] = statistics.stdev(numbers) if len(numbers) > 1 else None
@@ -99,10 +91,9 @@ class RunRecord:
     def export(self, name: str, arrays: dict) -> None:
         """Keep arrays for the page that shows this chapter, and note their digest.
 
-        name: such as "code_map". arrays: label -> tensor or array, rounded to float16.
-        A script, name.js, sets ``genlabData["<chapter>/<name>"]`` to their shapes and
-        numbers, little-endian, row by row, in base64. It is written only where the
-        maintainer's tool runs the chapter, outside ``smoke``; at most 2 MB.
+        arrays: label -> tensor or array, rounded to float16. A script, name.js, sets
+        ``genlabData["<chapter>/<name>"]`` to their shapes and numbers, little-endian,
+        row by row, in base64; at most 2 MB, and not in ``smoke``.
         """
         file = f"{name}.js"
         _refuse_used(file, [old["file"] for old in self._facts["exports"]])
@@ -182,8 +173,9 @@ def _how(facts: dict) -> list[tuple[str, str]]:
     if on_gpu := facts["peak_device_memory_bytes"]:
         memory += f", and {on_gpu / 1e9:.2f} GB on the GPU"
     use = "{name}, {split}, {count:,}, sha256 {sha256:.12}"
+    on = "{device}, {system}, Python {python}; {threads} threads, {instructions}"
     return [
-        ("Ran on", "{device}, {system}, Python {python}".format(**facts["machine"])),
+        ("Ran on", f"{on}, autocast in {{precision}}".format(**facts["machine"])),
         *(("Data", use.format(**entry)) for entry in facts["data"]),
         ("Profile, seed, date", "{profile}, {seed}, {date}".format(**facts)),
         ("Time, h:m:s", f"{seconds}{again}"),

@@ -1,4 +1,4 @@
-"""Seeds, device choice, timing, peak memory, and what this runs on."""
+"""Seeds, device, precision, timing, memory, and what this runs on."""
 
 import ctypes
 import platform
@@ -19,12 +19,17 @@ import torch
 from genlab_helpers import __version__
 from genlab_helpers.settings import SettingsError, check_environment, variable
 
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
+
 
 def pick_device() -> torch.device:
-    """Return what GENLAB_DEVICE names, else the first of cuda, mps and cpu there is."""
+    """Return what GENLAB_DEVICE names, else a CUDA GPU, else the processor.
+
+    Raises SettingsError for one that is not there, or that torch cannot compute on.
+    """
     check_environment()
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    kinds = {"cuda": count, "mps": torch.backends.mps.is_available(), "cpu": True}
+    kinds = {"cuda": count, "cpu": True, "mps": torch.backends.mps.is_available()}
     there = [kind for kind, found in kinds.items() if found]
     wanted = variable("GENLAB_DEVICE") or there[0]
     if wanted not in there + [f"cuda:{i}" for i in range(count)]:
@@ -33,16 +38,34 @@ def pick_device() -> torch.device:
             f" {count} CUDA device(s) and only these kinds: {', '.join(there)}."
             " Set GENLAB_DEVICE to one of them, or unset it."
         )
+    try:
+        torch.ones(1, device=wanted).add(1).item()
+    except RuntimeError as error:  # such as a GPU too old for this torch
+        raise SettingsError(
+            f"torch {torch.__version__} finds {wanted!r}, but cannot compute on it"
+            f" ({str(error).splitlines()[0]}). Set GENLAB_DEVICE=cpu, or install"
+            " a torch for this device: https://pytorch.org/get-started/locally"
+        ) from error
     return torch.device(wanted)
 
 
 def fast_bfloat16(device: torch.device) -> bool:
     """Say whether a device computes in bfloat16 itself; others only emulate it."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # from Ampere on
     with suppress(AttributeError, RuntimeError):  # a torch without oneDNN
         return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return False
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Compute in bfloat16 inside this block if `fast_bfloat16`, else in full precision.
+
+    For the forward pass and the loss only, not for `backward` and the optimiser's step:
+    16-bit copies of the weights are kept until the block ends, so that whatever follows
+    a step inside it would still see the old weights.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device))
 
 
 def seed_everything(seed: int) -> torch.Generator:
@@ -89,12 +112,10 @@ def peak_memory() -> int:
     """Return the peak resident memory of this process so far, in bytes."""
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
-    if sys.platform == "linux":  # getrusage would count this process's parent, too
-        status = Path("/proc/self/status").read_text()
-        return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status)[1])
     import resource  # does not exist on Windows
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def memory_above(task) -> int:
@@ -121,26 +142,34 @@ def memory_above(task) -> int:
     return max(seen) - seen[0]
 
 
-def machine(device: torch.device) -> dict[str, str]:
-    """Say what this runs on: {"device", "system", "python"}; no names, no paths."""
+def machine(device: torch.device) -> dict:
+    """Say what this runs on, without names of people or folders.
+
+    {"device", "system", "python", "threads", "instructions", "precision"}; the last is
+    that of `autocast`.
+    """
     chip, cores = platform.processor() or platform.machine(), psutil.cpu_count()
     if sys.platform == "linux":
         cores = len(psutil.Process().cpu_affinity())  # a container may grant fewer
         model = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
         chip = model[1] if model else chip
     names = {"cpu": f"{cores} CPU cores ({chip})", "mps": f"GPU of {chip}"}
-    name = names.get(device.type) or torch.cuda.get_device_name(device)
-    system = platform.system().replace("Darwin", "macOS")
-    return {"device": name, "system": system, "python": platform.python_version()}
+    return {
+        "device": names.get(device.type) or torch.cuda.get_device_name(device),
+        "system": platform.system().replace("Darwin", "macOS"),
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "precision": "bfloat16" if fast_bfloat16(device) else "float32",
+    }
 
 
 def describe(device: torch.device) -> str:
     """Return one line that says what this runs on, for the top of a chapter."""
-    line = "Runs on {device}, {system}, Python {python}, torch {torch}."
-    return line.format(torch=torch.__version__, **machine(device))
+    line = "Runs on {device}, {system}, Python {python}, torch {torch}, autocast in"
+    return f"{line} {{precision}}.".format(torch=torch.__version__, **machine(device))
 
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that results depend on."""
-    names = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
-    return {"genlab-helpers": __version__} | {name: version(name) for name in names}
+    return {"genlab-helpers": __version__} | {name: version(name) for name in PACKAGES}

@@ -3,14 +3,16 @@
 import dataclasses
 import os
 import re
-import sys
 import tempfile
 from pathlib import Path
+
+import platformdirs
 
 VARIABLES = {
     "GENLAB_PROFILE": "smoke, laptop or full (default: full with CUDA, else laptop)",
     "GENLAB_DATA": "the folder of the datasets (default: your account's cache folder)",
-    "GENLAB_DEVICE": "cpu, cuda, cuda:N or mps (default: the first of cuda, mps, cpu)",
+    "GENLAB_RUNS": "the folder of checkpoints, such as a mounted disk (default: runs/)",
+    "GENLAB_DEVICE": "cpu, cuda, cuda:N or mps (default: cuda if it is there, or cpu)",
     "GENLAB_EXPORTS": "a folder for what pages show (the tool that runs it sets this)",
 }
 ALLOWED = "\n".join(f"  {name}: {text}" for name, text in VARIABLES.items())
@@ -37,9 +39,10 @@ def check_environment() -> None:
     value = variable("GENLAB_DEVICE")
     if value and not re.fullmatch(r"cpu|mps|cuda(:(0|[1-9]\d?\d?))?", value, re.ASCII):
         problem = f"GENLAB_DEVICE={value!r} is not a device."
-    value = os.path.expanduser(variable("GENLAB_DATA"))
-    if value.startswith("~") or os.path.isfile(value):
-        problem = f"GENLAB_DATA={value!r} is a file, or nobody's home, not a folder."
+    for name in ("GENLAB_DATA", "GENLAB_RUNS"):
+        value = os.path.expanduser(variable(name))
+        if value.startswith("~") or os.path.isfile(value):
+            problem = f"{name}={value!r} is a file, or nobody's home, not a folder."
     if problem:
         raise SettingsError(f"{problem}\nThese variables are allowed:\n{ALLOWED}")
 
@@ -53,12 +56,9 @@ def data_folder() -> Path:
 
 def cache_folder() -> Path:
     """Return GenLab's folder in the place that this system has for caches."""
-    home = Path(os.path.expanduser("~"))
-    if not home.is_absolute():  # a container's user may have no home
+    if not os.path.isabs(os.path.expanduser("~")):  # a container's user has no home
         return Path(tempfile.gettempdir(), "genlab")
-    usual = {"win32": "AppData/Local", "darwin": "Library/Caches"}
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return Path(base or home / usual.get(sys.platform, ".cache"), "genlab").absolute()
+    return platformdirs.user_cache_path("genlab", appauthor=False)
 
 
 def profile() -> str:

@@ -14,15 +14,16 @@ After each epoch rank 0 replaces ``training.pt`` in the folder --out and adds a 
 """
 
 import argparse
-import contextlib
 import io
 import math
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -58,7 +59,9 @@ class Options:
     rate: Annotated[float, "learning rate of both players"] = 2e-4
     seed: Annotated[int, "start of all random numbers"] = 0
     augment: Annotated[bool, "let D see changed pictures only, real and drawn"] = False
-    bfloat16: Annotated[bool, "compute in bfloat16 where that is safe"] = False
+    bfloat16: Annotated[bool, "compute in bfloat16 if this device is fast at it"] = (
+        False
+    )
 
     def __post_init__(self):
         """Raise ValueError for what cannot be trained."""
@@ -120,8 +123,8 @@ def load_pictures(options: Options, team: Team) -> faces.FaceSet:
     local = int(os.environ.get("LOCAL_RANK", 0))
     if local > 0:
         distributed.barrier()
-    silent = contextlib.redirect_stdout(io.StringIO())  # once is enough
-    with silent if team.rank > 0 else contextlib.nullcontext():
+    silent = redirect_stdout(io.StringIO())  # once is enough
+    with silent if team.rank > 0 else nullcontext():
         found = faces.faces(options.folder, side=options.side)
     if local == 0 and team.world > 1:
         distributed.barrier()
@@ -179,6 +182,8 @@ class Training:
                 f" a batch-size below {options.batch_size}"
             )
         self.path = options.out / "training.pt"
+        fast = options.bfloat16 and runtime.fast_bfloat16(team.device)
+        self.precision = "bfloat16" if fast else "float32"
         runtime.seed_everything(options.seed)
         # Group normalisation: of its own image alone, however a batch is dealt.
         size = dict(channels=options.channels, side=options.side, norm=recap.group)
@@ -199,12 +204,14 @@ class Training:
 
     def step(self, rows, flip, z, rng) -> torch.Tensor:
         """Let both players learn from a batch: this rank's losses (2,), D's and G's."""
-        device, options = self.team.device, self.options
+        device, options, autocast = self.team.device, self.options, nullcontext
+        if self.precision == "bfloat16":
+            autocast = partial(runtime.autocast, device)
 
         def run(network, augment=False):
             def forward(x):
                 x = recap.augment(x, rng) if augment else x
-                with torch.autocast(device.type, torch.bfloat16, options.bfloat16):
+                with autocast():
                     return network(x).float()  # losses in float32
 
             return forward
@@ -258,14 +265,19 @@ class Training:
         save_image(x, sheet, format="png", normalize=True, value_range=(-1, 1))
         kind = "stand_in_" if self.pictures.is_stand_in else ""
         name = f"{kind}{len(self.history['d_loss']):04}.png"
-        files.write(content.getvalue(), self.path)
-        files.write(sheet.getvalue(), self.path.with_name(name))
+        try:
+            files.write(content.getvalue(), self.path)
+            files.write(sheet.getvalue(), self.path.with_name(name))
+        except OSError as error:
+            what = f"{self.path} cannot be written ({error.strerror}): make room for it"
+            raise OSError(error.errno, what) from error
 
     def _facts(self) -> dict:
         """Return what must not change when a training goes on."""
         free = ("folder", "out", "epochs")
         facts = {k: v for k, v in asdict(self.options).items() if k not in free}
-        return facts | {"pictures": self.pictures.sha256}
+        facts |= {"pictures": self.pictures.sha256, "precision": self.precision}
+        return facts
 
     def _load(self) -> None:
         """Take over the state saved last, if there is one; all get it from rank 0."""
@@ -280,6 +292,8 @@ class Training:
             source = io.BytesIO(found[0])
             state = torch.load(source, map_location="cpu", weights_only=True)
             saved, self.history = state["made_with"], state["history"]
+            if saved.get("precision") == "float32":  # a faster device keeps it, too
+                self.precision = "float32"
         except Exception as error:
             raise ValueError(
                 f"the checkpoint {self.path} cannot be read ({type(error).__name__});"
@@ -297,17 +311,30 @@ class Training:
             getattr(self, name).load_state_dict(state[name])
 
 
+def check_folder(folder: Path) -> None:
+    """Raise ValueError if nothing can be written into a folder."""
+    try:
+        files.write(b"", folder / "empty")
+        (folder / "empty").unlink()
+    except OSError as error:
+        why = f"{folder} cannot be written to ({error.strerror})"
+        raise ValueError(f"{why}: give another folder --out") from error
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Train as the command line says; exit with a message if that cannot begin."""
     options = parse(arguments)
     try:
         team = join()
+        if team.rank == 0:
+            check_folder(options.out)
         training = Training(load_pictures(options, team), options, team)
     except (ValueError, OSError) as error:
         sys.exit(f"train_faces: {error}")
     done, path = len(training.history["d_loss"]), training.path
     if team.rank == 0:
-        print(done, "of", options.epochs, "epochs are done; saved in", path, flush=True)
+        told = f"{done} of {options.epochs} epochs are done; saved in {path}"
+        print(f"{told}; precision {training.precision}", flush=True)
     try:
         while len(training.history["d_loss"]) < options.epochs:
             training.epoch()

@@ -43,8 +43,6 @@ DEEPER = re.compile(r"^## Deeper\b", re.MULTILINE)
 EXERCISE = re.compile(r"^\*\*\d+\. .*", re.MULTILINE)
 MARKED = re.compile(r"[(*](easy|medium|hard)\b")  # **1. Units.** *(easy)* Multiply ...
 MAGIC = re.compile(r"^(\s*)[%!].*$", re.MULTILINE)
-# A run under nbclient can wait for ever where a widget captures output.
-CAPTURE = re.compile(r"\b(interact|interactive\w*|interact_manual)\(|\bOutput\(")
 
 
 def tags(cell) -> set[str]:
@@ -126,7 +124,6 @@ def test_tags_are_known_solutions_enough_and_no_prose_is_lost(cells):
     assert used.count("solution") >= 5
     assert all(tags(cell) & FOLDED for cell in cells if tags(cell) & {*ONCE[:2]})
     assert not any(tags(cell) for cell in cells if cell.cell_type != "code")
-    assert [cell.source for cell in code(cells) if CAPTURE.search(cell.source)] == []
     # The book takes a line that starts with "%" for a comment.
     assert [line for line in prose(cells).splitlines() if line[:1] == "%"] == []
 
@@ -137,6 +134,53 @@ def test_every_published_figure_has_alt_text_and_a_cell_of_its_own(root, chapter
         kinds = [kind for out in cell.outputs for kind in out.get("data", {})]
         images = [kind for kind in kinds if kind.startswith("image/")]
         assert len(images) == bool(alt(cell)), cell.source
+
+
+def learning(tree: ast.AST, known: dict[str, ast.AST], deep: bool = True) -> bool:
+    """Say whether code goes backward or makes a step, itself or in what it calls."""
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = {getattr(func, "attr", getattr(func, "id", "")) for func in calls}
+    inner = [known[name] for name in names & known.keys()] if deep else []
+    return bool(names & {"backward", "step"}) or any(
+        learning(function, known, False) for function in inner
+    )
+
+
+def learning_in_autocast(text: str) -> list[int]:
+    """Return the lines of the autocast blocks that hold more than forward and loss.
+
+    Until such a block ends, it computes with copies of the weights from before a step.
+    """
+    nodes = [*ast.walk(ast.parse(MAGIC.sub(r"\1pass", text)))]
+    known = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
+    blocks = [node for node in nodes if isinstance(node, ast.With)]
+    casts = [b for b in blocks if "autocast" in ast.unparse(b.items[0].context_expr)]
+    return [b.lineno for b in casts if learning(ast.Module(b.body, []), known)]
+
+
+def test_autocast_is_for_the_forward_pass_and_the_loss_only(root):
+    paths = [*root.glob("genlab_helpers/*.py"), *root.glob("notebooks/scripts/*.py")]
+    texts = {path: path.read_text("utf-8") for path in paths}
+    for stem in {*chapters.chapters(root)} - {*UNREVISED}:
+        cells = chapters.read_source(chapters.source_path(root, stem)).cells
+        texts[stem] = "\n".join(cell.source for cell in code(cells))
+    found = {where: learning_in_autocast(text) for where, text in texts.items()}
+    assert [where for where in found if found[where]] == []
+
+
+@pytest.mark.parametrize(
+    ("inside", "found"),
+    [
+        ("loss = f(x)", []),
+        ("f(x).backward()", [5]),
+        ("with a: opt.step()", [5]),
+        ("train(x)", [5]),
+        ("loss = f(x)\nloss.backward()\nopt.step()", []),
+    ],
+)
+def test_a_step_within_autocast_is_found(inside, found):
+    before = "def train(x):\n    f(x).backward()\n%time\n\nwith torch.autocast('cpu'):"
+    assert learning_in_autocast(f"{before}\n    {inside}") == found
 
 
 DOT = {"mystnb": {"image": {"alt": "A dot"}}}

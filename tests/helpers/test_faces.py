@@ -116,7 +116,7 @@ def test_a_changed_folder_is_prepared_anew(folder, change, cached):
     again, tail = faces(folder, side=16), dict(added=[7, 8], changed=[8], removed=[])
     assert holds(again, *range(7), *tail.get(change, [7]))
     assert (again.sha256 == first.sha256) is (change == "touched")
-    assert (len(cached()), old.exists()) == (1, False)
+    assert cached() == [old], "no second copy"
 
 
 @pytest.mark.parametrize("damage", ["cut", "scrambled", "text"])
@@ -161,8 +161,27 @@ def test_celeba_is_found_with_its_attributes(place, root):
     assert known == {"Bald": [True, False], "Smiling": [False, False]}
     for row in ("", "000001.png 1", "000001.png 1 0", "000001.png 1 1 1"):
         table.write_text("\n".join([*ROWS[:2], row]))
-        with pytest.raises(ValueError, match=r"list_attr_celeba\.txt has no full line"):
+        with pytest.raises(ValueError, match=r"no full line .*list_attr_celeba"):
             faces(side=16)
+    table.write_text("\n".join(ROWS))
+    noise(9).save(celeba / "holiday.png")
+    with pytest.raises(ValueError, match=r"for 'holiday\.png' \(if it is no pict"):
+        faces(side=16)
+
+
+def test_celeba_unpacked_into_itself_or_looked_for_in_a_wrong_place(
+    place, monkeypatch, capsys
+):
+    celeba = fill(place.data / "celeba/img_align_celeba/img_align_celeba", 3)
+    (place.data / "celeba/list_attr_celeba.txt").write_text("\n".join(ROWS))
+    found = faces(side=16)
+    assert (found.names[0], *found.attributes) == ("000000.png", "Bald", "Smiling")
+    celeba.parent.rename(place.data / "celeba/img_align_celeb")
+    assert faces(limit=1).is_stand_in
+    assert "GENLAB_DATA/celeba/img_align_celeba/000001.jpg" in capsys.readouterr().out
+    monkeypatch.setenv("GENLAB_DATA", str(place.data.with_name("datta")))
+    assert faces(limit=1).is_stand_in
+    assert f"{place.data.parent}/datta/celeba/" in capsys.readouterr().out
 
 
 def test_without_celeba_cartoons_say_what_they_are(place, monkeypatch, capsys):

@@ -118,6 +118,8 @@ def test_many_writers_leave_the_whole_of_one(tmp_path):
 
 def test_paths_are_shown_without_the_place_on_this_machine(place, monkeypatch):
     monkeypatch.setenv("HOME", str(place.data.parent))
+    assert files.shown(place.data / "a/b") == "~/GENLAB_DATA/a/b", "if it is not there"
+    place.data.mkdir()
     assert files.shown(place.data / "a/b") == "GENLAB_DATA/a/b"
     assert files.shown(place.cache / "a") == "~/XDG_CACHE_HOME/genlab/a"
     assert files.shown(Path("/elsewhere/a")) == "/elsewhere/a"

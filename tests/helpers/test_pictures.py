@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 from contextlib import suppress
 
 import numpy as np
@@ -27,7 +28,9 @@ HALVES = Image.new("RGB", (80, 60), "blue")
 HALVES.paste("red", (0, 0, 40, 60))
 BAD = [(HALVES, side, "at least 32 pixels") for side in (31, -5, 64.0, None)]
 BAD += [(HALVES.resize(size), 64, "too few.*square") for size in [(400, 40), (31, 31)]]
-BAD += [(b"", 64, "no JPEG, PNG, WebP or BMP picture; replace it")]
+KINDS_OF = {b"": "empty", b"\n<!doctype html>": "a web page", b"no": "something else"}
+KINDS_OF[b"\0\0\0\x18ftypheic"] = "a HEIC photo (save it as JPEG)"
+BAD += [(it, 64, re.escape(f"but {kind}; replace")) for it, kind in KINDS_OF.items()]
 BAD += [("no/such file", 64, r"no/such file: No such file.*starry_night")]
 
 

@@ -25,6 +25,7 @@ CPU, LAPTOP = torch.device("cpu"), Settings(profile="laptop", seed=3)
 LINE = re.compile(r'\(globalThis\.genlabData \?\?= \{\}\)\["01_x/a"\] = (\{.*\});\n')
 MNIST = {"name": "MNIST", "split": "train", "source": "folder", "count": 60_000}
 MNIST |= {"sha256": "0123456789ab" + "c" * 52}
+HERE = torch.backends.cpu.get_cpu_capability()
 ODD = dict(seeds=-1, spread=0.1, name="accuracy", value=None, cieling=1.0)
 ARRAYS = hnp.arrays(
     np.float64,
@@ -135,10 +136,12 @@ def test_the_card_shows_all_texts_escaped_with_the_data_beside(record):
 
 def test_the_card_tells_memory_of_a_gpu_and_knows_runs_without_results(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA Any")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr(record_module, "max_memory_allocated", lambda device: 2.5e9)
     rows = rows_of(RunRecord("01_x", LAPTOP, torch.device("cuda:1")))
     assert rows[0] == ["Run card of 01_x", ""]
     assert len(rows) == 7
+    assert rows[2][1].endswith(f" threads, {HERE}, autocast in bfloat16")
     assert rows[-2][1].endswith("GB, and 2.50 GB on the GPU")
 
 

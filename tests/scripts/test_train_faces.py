@@ -173,14 +173,22 @@ def test_the_step_is_the_chapters_and_the_average_follows(pictures, options):
     torch.testing.assert_close(average, want, rtol=0, atol=1e-8)
 
 
-def test_augmented_and_in_bfloat16(pictures, options, tmp_path):
+def test_augmented_and_in_bfloat16(pictures, options, tmp_path, monkeypatch):
     plain = train(pictures, replace(options, epochs=1))
+    slow = replace(options, epochs=1, out=tmp_path / "slow", bfloat16=True)
+    monkeypatch.setattr(script.runtime, "fast_bfloat16", lambda device: False)
+    assert train(pictures, slow).history == plain.history, "where it is emulated"
+    monkeypatch.setattr(script.runtime, "fast_bfloat16", lambda device: True)
+    assert Training(pictures, slow, Team()).precision == "float32", "goes on as begun"
     for change in ("augment", "bfloat16"):
         other = replace(options, epochs=1, out=tmp_path / change, **{change: True})
         changed = train(pictures, other)
         assert changed.history != plain.history
         assert equal(changed.history, plain.history, tolerance=0.3)
         assert {p.dtype for p in changed.g.parameters()} == {torch.float32}
+    monkeypatch.setattr(script.runtime, "fast_bfloat16", lambda device: False)
+    with pytest.raises(ValueError, match="with precision bfloat16, not float32: give"):
+        Training(pictures, other, Team())
 
 
 @pytest.mark.parametrize("arguments", BAD)
@@ -197,6 +205,9 @@ def test_what_cannot_be_trained_on_is_refused(pictures, options, monkeypatch):
         Training(pictures, replace(options, batch_size=32), Team())
     with pytest.raises(SystemExit, match=r"train_faces: .*no where"):
         script.main(["--folder", "no where"])
+    (options.out.parent / "file").touch()
+    with pytest.raises(SystemExit, match=r"file/x cannot be written to .*--out"):
+        script.main(["--out", str(options.out.parent / "file" / "x")])
     monkeypatch.setattr(script.runtime, "pick_device", lambda: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -222,6 +233,13 @@ def test_a_checkpoint_that_does_not_fit_is_named_and_kept(pictures, options):
         ):
             Training(pictures, options, Team())
         assert path.read_bytes() == damaged
+
+
+def test_a_full_disk_is_told_with_the_file(pictures, options, monkeypatch):
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(OSError, match=r"training\.pt cannot be written .*make room"):
+        train(pictures, options)
 
 
 def test_samples_after_a_stand_in_say_so(pictures, options):
