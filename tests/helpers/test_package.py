@@ -79,7 +79,8 @@ def test_k_means_of_fixed_points(init, inertia):
     x += 4 * torch.randint(0, 5, (4000, 1), generator=rng)
     own = torch.Generator().manual_seed(3)
     found = recap.best_of(3, x, 7, init=init, generator=own)
-    assert float(found.inertia) == pytest.approx(inertia, rel=1e-4)
+    # Versions of torch draw other starts for k-means++, which end a little apart.
+    assert float(found.inertia) == pytest.approx(inertia, rel=1e-3)
 
 
 def test_judges_of_the_digits_stand_in(monkeypatch):
