@@ -37,8 +37,9 @@ class Checkpoint:
 
     def __init__(self, name: str, record: RunRecord, code=()):
         facts, shell, here = record.to_dict(), get_ipython(), Path.cwd()
-        cells = shell.user_ns.get("In", []) if shell and not code else []
-        sources = dict.fromkeys(map(_bare, [*map(_source, code), *cells]))
+        cells = [_tree(cell) for cell in (shell.user_ns.get("In", []) if shell else [])]
+        parts = [_definition(part, cells) for part in code] or cells
+        sources = dict.fromkeys(map(ast.unparse, parts))  # without repetitions
         # Digests only: what was a download in one run is a folder in the next.
         about = [facts["settings"], [used["sha256"] for used in facts["data"]]]
         about += [facts["machine"]["precision"], list(sources)]
@@ -111,20 +112,23 @@ def _unpacked(content: bytes):
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def _source(part) -> str:
-    """Return the source of a function or class; a notebook's class has no file."""
-    if inspect.isclass(part) and part.__module__ == "__main__":
-        methods = [m for m in vars(part).values() if inspect.isfunction(m)]
-        return "\n".join([part.__qualname__, *map(_source, methods)])
-    return textwrap.dedent(inspect.getsource(part))
-
-
-def _bare(source: str) -> str:
-    """Return Python without comments and layout."""
+def _tree(source: str) -> ast.AST:
+    """Return Python as a tree, without comments and layout; else as one text."""
     try:
-        return ast.unparse(ast.parse(source))
+        return ast.parse(textwrap.dedent(source))
     except SyntaxError:
-        return source
+        return ast.Constant(source)
+
+
+def _definition(part, cells: list[ast.AST]) -> ast.AST:
+    """Return a function or class: from the last cell that defines it, or its file."""
+    if not inspect.isfunction(part) and not inspect.isclass(part):
+        raise TypeError(f"code is made of functions and classes, not of {part!r}")
+    nodes = [n for cell in reversed(cells) for n in getattr(cell, "body", [])]
+    for node in nodes if part.__module__ == "__main__" else []:
+        if getattr(node, "name", "") == part.__name__:
+            return node
+    return _tree(inspect.getsource(part))
 
 
 def _nan(value, name: str) -> str:

@@ -90,10 +90,11 @@ def test_code_that_is_handed_over_counts_in_place_of_the_cells(files, monkeypatc
     assert make(code=[step, Net], cell="other").load() == {"epoch": 1}
     assert make(code=[step]).load() is None
     monkeypatch.setattr(Net, "__module__", "__main__")  # as in a notebook: no file
-    make(code=[Net]).save(epoch=2)
-    monkeypatch.setattr(Net, "forward", step)
-    assert make(code=[Net]).load() is None
-    with pytest.raises(TypeError):
+    cell = "@decorated\nclass Net:  # first\n    width: int = 1"
+    make(code=[Net], cell=cell).save(epoch=2)
+    assert make(code=[Net], cell=cell.replace("first", "then")).load() == {"epoch": 2}
+    assert make(code=[Net], cell=cell.replace("= 1", "= 2")).load() is None
+    with pytest.raises(TypeError, match="functions and classes, not of 'step'"):
         make(code=["step"])
 
 
