@@ -338,13 +338,14 @@ small = blobs / blobs.abs().max()  # from -1 to 1
 owned = [torch.bincount(assign(small, torch.rand(5, 2, generator=rng)), minlength=5)
          for _ in range(cfg.n_starts)]
 lonely = sum((counts == 0).any().item() for counts in owned) / cfg.n_starts
-record.measure("random numbers as start, share with an empty cluster", lonely,
-               floor=0.0, ceiling=1.0)
-print(f"In {lonely:.0%} of {cfg.n_starts} starts a centre owns no point.")
+record.measure("random numbers, starts with an empty cluster", lonely, floor=0.0)
+broken = assign(small, torch.cat([small[:4], torch.full((1, 2), torch.nan)]))
+print(f"{lonely:.0%} of {cfg.n_starts} starts have a centre without points;"
+      f" with a nan, the centres own {torch.bincount(broken, minlength=5).tolist()}")
 
 # %% [markdown]
 # The mean of no points is 0/0, which is `nan`, and `argmin` takes a `nan` for the least
-# value: one round later *all* points belong to the broken centre. So start with points
+# value: the last number shows that *all* points then go to the broken centre. So start with points
 # of the data, where no centre can be lonely at first: each owns itself. It may still
 # lose all points later. Our repair then moves it to the point farthest from its own
 # centre, which cannot raise the cost, because a centre without points adds nothing to it.
@@ -661,7 +662,8 @@ for i, name in enumerate([*cases, "by radius"]):
 # {\sum_j e^{-\beta \lVert x_i - c_j\rVert^2}} .$$
 #
 # It is a softmax of negative squared distances: a **soft assignment**. If we knew the
-# $p_{ik}$, the best centre would be the mean with these weights,
+# $p_{ik}$, we would minimise $\sum_{i,k} p_{ik} \lVert x_i - c_k \rVert^2$, and the same
+# derivative as before gives the mean with these weights,
 # $c_k = \sum_i p_{ik} x_i / \sum_i p_{ik}$. Taking turns is the **EM algorithm**, for
 # expectation (of the unknown assignments) and maximisation (of the likelihood; Dempster,
 # Laird and Rubin, 1977). As $\beta \to \infty$ the nearest centre takes all, and EM becomes
