@@ -1061,7 +1061,8 @@ print(f"largest difference to Lloyd's update: {gap:.1e}")
 # late in a run few points change sides, and only those are added and subtracted. And the
 # product $X C^\top$ is computed as a 1 × 1 **convolution** in which each point is a pixel
 # with $D$ channels: on CPUs PyTorch computes convolutions with another library than matrix
-# products, which for such a tall, narrow product can be the faster one.
+# products, which for such a tall, narrow product can be the faster one. (A centre without
+# points stays where it is.)
 
 # %%
 BLOCK = 2**20  # numbers in one working array: bounds the memory
@@ -1099,8 +1100,8 @@ def fast_kmeans(x, begin, n_rounds):
     labels = fast_assign(x, centers)
     sums = torch.zeros_like(centers).index_add_(0, labels, x)
     for n_iter in range(1, n_rounds + 1):
-        counts = torch.bincount(labels, minlength=len(centers)).clamp(min=1)
-        centers, old = sums / counts[:, None], labels
+        old, counts = labels, torch.bincount(labels, minlength=len(begin))[:, None]
+        centers = torch.where(counts > 0, sums / counts.clamp(min=1), centers)
         labels = fast_assign(x, centers)
         sums = carry(sums, x, old, labels)
         if torch.equal(labels, old):
