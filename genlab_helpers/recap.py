@@ -6,7 +6,6 @@ metadata (`recap=["name"]`). Above each group stand its chapter and section.
 
 import itertools
 import math
-import numpy as np
 import torch
 import torch.nn.functional as F
 from functools import partial
@@ -14,114 +13,6 @@ from genlab_helpers import metrics
 from genlab_helpers import runtime
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
-from typing import NamedTuple
-
-
-# ---- 01_kmeans: The two half-steps as array operations
-
-
-def assign(x, centers):
-    """Return the nearest centre of each point, (N,)."""
-    scores = centers.square().sum(dim=1) - 2 * (x @ centers.T)  # (N, K)
-    return scores.argmin(dim=1)
-
-
-def means(x, labels, n_clusters):
-    """Return the mean of each cluster, (K, D)."""
-    one_hot = F.one_hot(labels, n_clusters).to(x.dtype)  # (N, K)
-    return one_hot.T @ x / one_hot.sum(dim=0)[:, None]
-
-
-# ---- 01_kmeans: The centre that owns nothing
-
-
-def update(x, centers, labels):
-    """Return the means, (K, D); a centre without points moves to a far point."""
-    new = means(x, labels, len(centers))
-    empty = new.isnan().any(dim=1).nonzero()[:, 0]
-    if len(empty) > 0:
-        gaps = (x - centers[labels]).square().sum(dim=1)
-        new[empty] = x[gaps.topk(len(empty)).indices]
-    return new
-
-
-# ---- 01_kmeans: Where to start
-
-
-def random_start(x, n_clusters, generator):
-    """Take K different points at random, (K, D)."""
-    return x[torch.randperm(len(x), generator=generator)[:n_clusters].to(x.device)]
-
-
-def plus_plus_start(x, n_clusters, generator):
-    """Take K points, each with probability ~ squared distance to those before."""
-    centers = x[torch.randint(len(x), (1,), generator=generator).to(x.device)]
-    gaps = (x - centers).square().sum(dim=1)  # (N,), to the nearest centre so far
-    while len(centers) < n_clusters:
-        shares = gaps.cpu().double().cumsum(dim=0)  # row i ends at share i
-        where = shares[-1] * torch.rand(1, generator=generator, dtype=torch.double)
-        new = torch.searchsorted(shares, where, right=True).clamp(max=len(x) - 1)
-        centers = torch.cat([centers, x[new.to(x.device)]])
-        gaps = torch.minimum(gaps, (x - centers[-1]).square().sum(dim=1))
-    return centers
-
-
-STARTS = {"random": random_start, "k-means++": plus_plus_start}
-
-
-def check_input(x, n_clusters, max_iter, tol, init):
-    """Raise a ValueError that says what is wrong with the input of `kmeans`."""
-    if not torch.is_tensor(x) or x.dtype not in (torch.float32, torch.float64):
-        raise ValueError("x must be a float32 or float64 tensor")
-    if x.ndim != 2 or x.numel() == 0:
-        raise ValueError(f"x must have the shape (N, D), not {tuple(x.shape)}")
-    if not isinstance(n_clusters, int | np.integer) or not 1 <= n_clusters <= len(x):
-        raise ValueError(f"n_clusters must be a whole number from 1 to {len(x)}")
-    if not torch.stack([x.min(), x.max()]).isfinite().all():  # nan spreads to both
-        raise ValueError("x holds nan or inf: remove or fill those entries first")
-    if max_iter < 1 or not tol >= 0:
-        raise ValueError("max_iter must be at least 1 and tol at least 0")
-    if not torch.is_tensor(init) and (not isinstance(init, str) or init not in STARTS):
-        raise ValueError(f"init must be a tensor or one of {', '.join(STARTS)}")
-    wanted = (n_clusters, x.shape[1])
-    if torch.is_tensor(init) and (init.shape != wanted or not init.isfinite().all()):
-        raise ValueError(f"init must be {wanted[0]} x {wanted[1]} finite numbers")
-
-
-class KMeans(NamedTuple):
-    centers: torch.Tensor  # (K, D)
-    labels: torch.Tensor  # (N,)
-    inertia: float  # sum of squared distances to the own centre
-    n_iter: int  # rounds until it stopped
-
-
-def kmeans(x, n_clusters, max_iter=300, tol=1e-4, init="k-means++", generator=None):
-    """Run Lloyd's algorithm on x (N, D); init: a name or (K, D) centres."""
-    check_input(x, n_clusters, max_iter, tol, init)
-    if isinstance(init, str):
-        init = STARTS[init](x, n_clusters, generator)
-    middle = x.mean(dim=0)
-    x, centers = x - middle, init.to(x) - middle
-    still = tol * x.square().mean()
-    labels = assign(x, centers)
-    for n_iter in range(1, max_iter + 1):
-        old_centers, old_labels = centers, labels
-        centers = update(x, centers, labels)
-        labels = assign(x, centers)
-        shift = (centers - old_centers).square().sum()
-        if torch.equal(labels, old_labels) or shift <= still:
-            break
-    gaps = (x - centers[labels]).square().sum(dim=1)
-    return KMeans(centers + middle, labels, gaps.double().sum().item(), n_iter)
-
-
-# ---- 01_kmeans: How many clusters?
-
-
-def best_of(n_starts, x, n_clusters, **options):
-    """Return the run with the least inertia of several."""
-    runs = [kmeans(x, n_clusters, **options) for _ in range(n_starts)]
-    return min(runs, key=lambda run: run.inertia)
 
 
 # ---- 02_autoencoders: The data
@@ -440,3 +331,6 @@ def augment(x, rng):
     """Brighten, move and hide parts of each image x (B, C, H, W), differentiably."""
     light = torch.rand(len(x), 1, 1, 1, generator=rng).to(x) - 0.5
     return hide(shift(x + light, rng), rng)
+
+
+from genlab_helpers.earlier import check_points, BLOCK, block_size, squared_gaps, assign, own_gaps, total, carry, update, random_start, plus_plus_start, STARTS, start, KMeans, kmeans, best_of  # noqa: E402, F401

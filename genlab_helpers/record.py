@@ -138,7 +138,7 @@ class RunRecord:
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         facts = self.to_dict()
-        tables = [_plain((f"Run card of {facts['chapter']}", ""), *_how(facts))]
+        tables = [_plain(("Run card", facts["chapter"]), *_how(facts))]
         if results := [_result(entry) for entry in facts["measurements"]]:
             headings = ("Measurement", "Value", "Unit", "Floor", "Ceiling", "Note")
             tables.append(_plain(headings, *results))

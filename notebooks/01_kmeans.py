@@ -207,7 +207,7 @@ for step in range(1, 4):
 # in the column of its centre. A column of it, used as weights, adds up the points of
 # one cluster; divided by the column's sum, that is their mean.
 
-# %% recap=["assign", "means"]
+# %%
 def assign(x, centers):
     """Return the nearest centre of each point, (N,)."""
     scores = centers.square().sum(dim=1) - 2 * (x @ centers.T)  # (N, K)
@@ -350,7 +350,7 @@ print(f"{lonely:.0%} of {cfg.n_starts} starts have a centre without points;"
 # lose all points later. Our repair then moves it to the point farthest from its own
 # centre, which cannot raise the cost, because a centre without points adds nothing to it.
 
-# %% recap=["update"]
+# %%
 def update(x, centers, labels):
     """Return the means, (K, D); a centre without points moves to a far point."""
     new = means(x, labels, len(centers))
@@ -370,7 +370,7 @@ def update(x, centers, labels):
 # most $8\,(\ln K + 2)$ times that of the best solution; the random start has no such
 # bound.
 
-# %% recap=["random_start", "plus_plus_start", "STARTS"]
+# %%
 def random_start(x, n_clusters, generator):
     """Take K different points at random, (K, D)."""
     return x[torch.randperm(len(x), generator=generator)[:n_clusters].to(x.device)]
@@ -395,7 +395,7 @@ STARTS = {"random": random_start, "k-means++": plus_plus_start}
 # Bad input should be told what is wrong with it, not produce nonsense: 16-bit numbers,
 # for example, cannot add up thousands of squares. That code is folded here.
 
-# %% tags=["hide-input"] recap=["check_input"]
+# %% tags=["hide-input"]
 def check_input(x, n_clusters, max_iter, tol, init):
     """Raise a ValueError that says what is wrong with the input of `kmeans`."""
     if not torch.is_tensor(x) or x.dtype not in (torch.float32, torch.float64):
@@ -419,7 +419,7 @@ def check_input(x, n_clusters, max_iter, tol, init):
 # move less than `tol` (measured against the variance of the data, so that it does not
 # depend on their units). The mean is subtracted first; *Deeper* says why.
 
-# %% recap=["KMeans", "kmeans"]
+# %%
 class KMeans(NamedTuple):
     centers: torch.Tensor  # (K, D)
     labels: torch.Tensor  # (N,)
@@ -523,7 +523,7 @@ for ax, run, name in zip(axes, [every[0], every[-1]], ["best", "worst"]):
 #   negative when the other cluster would suit it better. One takes the mean over all
 #   points; it needs $K \ge 2$.
 
-# %% recap=["best_of"]
+# %%
 def best_of(n_starts, x, n_clusters, **options):
     """Return the run with the least inertia of several."""
     runs = [kmeans(x, n_clusters, **options) for _ in range(n_starts)]

@@ -139,7 +139,7 @@ def test_the_card_tells_memory_of_a_gpu_and_knows_runs_without_results(monkeypat
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr(record_module, "max_memory_allocated", lambda device: 2.5e9)
     rows = rows_of(RunRecord("01_x", LAPTOP, torch.device("cuda:1")))
-    assert rows[0] == ["Run card of 01_x", ""]
+    assert rows[0] == ["Run card", "01_x"]
     assert len(rows) == 7
     assert rows[2][1].endswith(f" threads, {HERE}, autocast in bfloat16")
     assert rows[-2][1].endswith("GB, and 2.50 GB on the GPU")
