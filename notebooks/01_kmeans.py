@@ -101,7 +101,7 @@ figures.use_style()
 print(runtime.describe(device), "| profile:", cfg.profile)
 
 # %% [markdown]
-# ## Ten groups in six lines
+# ## Ten groups in four lines
 #
 # MNIST (LeCun et al., 1998) holds 70,000 handwritten digits, grey images of 28 × 28
 # pixels. For us an image is a list of 784 numbers between 0 and 1: a point in a space
