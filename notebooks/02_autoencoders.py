@@ -5,8 +5,8 @@
 #
 # You will build networks that squeeze a picture of 784 pixels into ten numbers and draw
 # it again from those ten, learning both from nothing but the pictures. You will see
-# what the ten numbers know, what they can clean up, and why drawing them at random does
-# not yet make new digits.
+# what the ten numbers know, what they can clean up, and why decoding random numbers
+# rarely gives a digit.
 #
 # ![Rows of digits: the originals, and the same digits rebuilt from ten numbers by PCA, by a stacked and by a convolutional autoencoder, sharper from row to row](attachment:result.png)
 #
@@ -604,14 +604,15 @@ for ax, table, name in zip(axes, [*stamps, by_hand], names):
 # the others, 13 in all.
 #
 # **Its size**: $n$ stamps at a distance of $s$; the last begins at $(n-1)s$ and ends
-# $k$ later. The padding of the convolution it mirrors is cut off again at both ends:
+# $k$ later. The padding of the convolution it mirrors is cut off again at both ends,
+# and $q$ rows and columns, the **output padding**, may be added at the end:
 #
-# $$n' = (n - 1)\,s + k - 2p .$$
+# $$n' = (n - 1)\,s + k - 2p + q .$$
 #
-# For 14 numbers, $k = 3$, $s = 2$, $p = 1$ that is $26 + 3 - 2 = 27$. But we came from
-# 28! The floor in the first formula is to blame: it sends *both* 27 and 28 to 14, so
-# the way back is ambiguous and PyTorch takes the smaller. `output_padding=1` asks for
-# the larger: one more row and column at the end.
+# For 14 numbers, $k = 3$, $s = 2$, $p = 1$ and $q = 0$ that is $26 + 3 - 2 = 27$. But we
+# came from 28! The floor in the first formula is to blame: it sends *both* 27 and 28 to
+# 14, so the way back is ambiguous, and PyTorch takes the smaller unless
+# `output_padding=1` asks for the larger.
 
 # %%
 def side(layer, n):
@@ -629,9 +630,12 @@ for extra in (0, 1):
     print(f"up, output_padding={extra}:", {n: side(up, n) for n in (5, 7, 14)})
 
 # %% [markdown]
-# **One more part: batch normalisation.** Deep networks learn slowly when the numbers
-# inside them drift: too small, and gradients fade; too large, and the sigmoid at the
-# end saturates. Batch normalisation (Ioffe and Szegedy, 2015) sets each channel right:
+# **One more part: batch normalisation.** When the numbers inside a network are too
+# small, gradients fade; when they are too large, the sigmoid at the end saturates.
+# Batch normalisation (Ioffe and Szegedy, 2015) rescales each channel. (That it helps is
+# well tested; why is disputed. Its authors thought that it stops the inputs of a layer
+# from drifting; Santurkar et al., 2018, found that it helps even where they drift.)
+# The layer does this:
 # subtract its mean over the batch and all places, divide by its standard deviation,
 # then let two learned numbers choose scale and shift. For a single image there is no
 # batch, so while training the layer keeps a running average of both, and uses that
@@ -809,13 +813,17 @@ print(f"with {relu_run['test'][-1]:.4f}, without {errors['convolutional'][0]:.4f
 
 # %% [markdown]
 # A number that is zero for *every* image is **dead**. Each of the three networks has
-# some, and the one with the schedule most: its larger steps threw more of them over the
-# edge, which explains why its curve got stuck. If early in training a large step pushes
-# its input below zero for all images, the ReLU passes no gradient back, and no later
-# step can bring it to life again. Inside a wide layer a few dead units hardly matter.
-# In the bottleneck each is a tenth of all the space there is, and even a living one
-# cannot use negative values. So:
-# **no ReLU on a code.** All our other models have a linear one.
+# some, and the one with the schedule most. While a number's input is below zero for all
+# images, the ReLU passes no gradient back through it. (It may revive: the layers before
+# it still learn through the living numbers, and can move its input.) In the bottleneck
+# each dead number is a tenth of all the space there is, and the network with the most
+# of them has the curve that got stuck. One seed of each, with rate, batch and schedule
+# changed together, does not show which of the three made the difference.
+#
+# Look at the living ones, too: they are above zero for nearly all images, where the
+# ReLU is the identity. It bends nothing there, so removing it takes little away, and
+# gives the dead ones back. Hence **no ReLU on a code**: all our other models have a
+# linear one.
 #
 # ## Denoising: a harder task teaches more
 #
@@ -904,7 +912,7 @@ figures.caption_source(fig, test);
 # network draws clean digits, sometimes a more average one than the original; with 64 it
 # also keeps the writer's hand.
 #
-# How good is that? A fair judge needs a strong classical opponent. A **Gaussian
+# How good is that? We compare with two classical opponents. A **Gaussian
 # filter** replaces each pixel by a weighted mean of its neighbourhood, a **median
 # filter** by the median. Both have a width; we choose the best one for each level of
 # noise on training images, so that they know the noise level and our networks do not.
@@ -950,10 +958,11 @@ figures.caption_source(fig, test)
 tables.table(["noise", *scores], [[cfg.noise, *at.values()]])
 
 # %% [markdown]
-# The filters know nothing about digits; they can only trade noise for blur. The plain
-# autoencoder, which is what the mistake gives, never beats the better of them. The
-# denoising networks stay nearly level up to the noise they were trained with, and lose
-# beyond it. Note the left end: where there is hardly any noise, doing nothing beats the
+# The filters know nothing about digits; they can only trade noise for blur. They are
+# weak opponents: their results may leave $[0, 1]$, while our networks end in a sigmoid,
+# and a filter that knows the covariance of the digits (Wiener's, in the basis of PCA)
+# does better than both, and comes close to the network with ten numbers. The denoising
+# networks stay nearly level up to the noise they were trained with, and lose beyond it. Note the left end: where there is hardly any noise, doing nothing beats the
 # network with ten numbers, because that can never be better than its bottleneck allows.
 #
 # Noise is only one way to spoil a picture. Another is **dropout**: set each pixel to
@@ -1003,10 +1012,11 @@ ax.minorticks_off()
 figures.caption_source(fig, test);
 
 # %% [markdown]
-# For small codes the networks are far ahead: where every number counts, it pays to
-# bend. With 50 numbers PCA has overtaken the stacked network, whose own layer of 32
-# units is now the narrowest place: enlarging the code behind it cannot help. The
-# convolutional network has no such second bottleneck and keeps improving.
+# For small codes the networks are far ahead of PCA. With 50 numbers PCA has overtaken
+# the stacked network, and the convolutional one is the best at every size. Two things
+# may hold the stacked network back, and this figure does not separate them: its layer
+# of 32 units, narrower than a code of 50, and the short training, which leaves it with
+# 20 numbers worse than the fully trained one with ten.
 #
 # ## A map of two numbers
 #
@@ -1115,8 +1125,8 @@ plots.histogram(ax, groups, xlabel="error of an image (power of ten)",
 figures.caption_source(fig, test);
 
 # %% [markdown]
-# Clothes and noise are given away by their error; this is a simple **anomaly
-# detector**. But upside-down digits overlap with digits, so a small error does *not*
+# Clothes and noise lie to the right, though their tails touch the digits' own; this is
+# a simple **anomaly detector**. But upside-down digits overlap with digits, so a small error does *not*
 # prove that an image is of the right kind.
 #
 # ## Neighbours
@@ -1171,11 +1181,12 @@ display(Markdown(f"A random code lies **{times:.1f}** times as far from the near
                  " training code as the code of a test digit does (medians)."))
 
 # %% [markdown]
-# So an autoencoder compresses, cleans and compares, but it does **not generate**. To
-# make new digits, something has to care about *how codes are distributed*: either bend
-# the codes until they fill a known shape (the variational autoencoder; Kingma and
-# Welling, 2014), or learn to turn known noise directly into pictures. The second way
-# opens with the next chapter.
+# So an autoencoder compresses, cleans and compares, but alone it does **not generate**:
+# nothing in its loss cares about *how codes are distributed*. Three ways out: learn
+# that distribution afterwards (exercise 4 does, with a mixture of Gaussians, and most
+# of its samples are readable digits), bend the codes until they fill a known shape
+# (the variational autoencoder; Kingma and Welling, 2014), or learn to turn known noise
+# directly into pictures. The third way opens with the next chapter.
 #
 # ## What do the codes know?
 #
@@ -1273,13 +1284,14 @@ widgets.VBox([*sliders.values(), picture])
 #   are involved.
 # * A linear one is PCA. Kinks let the network follow curved families of pictures, and
 #   convolutions let it use each stroke everywhere: the error falls far below PCA's for
-#   the same ten numbers.
-# * A recipe matters as much as an architecture: the learning rate's schedule, the
-#   batch, no ReLU on the code.
-# * Trained on spoiled input with the clean target, it removes noise much better than
+#   the same ten numbers. (The convolutional network also has batch normalisation, which
+#   the stacked one lacks; which part of its lead is due to which was not tested.)
+# * A recipe matters, too: the learning rate's schedule, the batch, no ReLU on the code.
+# * Trained on spoiled input with the clean target, it removes noise better than simple
 #   filters; check that the spoiled input really reaches the network.
 # * Its codes are good for search, grouping and classification with few labels.
-# * It cannot generate: codes drawn at random mostly decode to nothing. And a small
+# * Alone it does not generate: independent normal numbers mostly decode to no digit.
+#   With a model of how its codes are distributed it does (exercise 4). And a small
 #   error does not prove that an image is of the kind it learned.
 #
 # ## Exercises
@@ -1443,6 +1455,8 @@ print(f"{'all black':>13}: test MSE {test_x.square().mean():.4f}")
 #   <https://doi.org/10.1109/5.726791>
 # * L. Smith, N. Topin. *Super-convergence: very fast training of neural networks using
 #   large learning rates.* 2019. <https://doi.org/10.48550/arXiv.1708.07120>
+# * S. Santurkar, D. Tsipras, A. Ilyas, A. Madry. *How does batch normalization help
+#   optimization?* NeurIPS 2018. <https://doi.org/10.48550/arXiv.1805.11604>
 # * P. Vincent, H. Larochelle, Y. Bengio, P.-A. Manzagol. *Extracting and composing
 #   robust features with denoising autoencoders.* ICML 2008.
 #   <https://doi.org/10.1145/1390156.1390294>
