@@ -912,10 +912,10 @@ figures.caption_source(fig, test);
 # network draws clean digits, sometimes a more average one than the original; with 64 it
 # also keeps the writer's hand.
 #
-# How good is that? We compare with two classical opponents. A **Gaussian
-# filter** replaces each pixel by a weighted mean of its neighbourhood, a **median
-# filter** by the median. Both have a width; we choose the best one for each level of
-# noise on training images, so that they know the noise level and our networks do not.
+# How good is that? We compare with two classical opponents. A **Gaussian filter**
+# replaces each pixel by a weighted mean of its neighbourhood, a **median filter** by
+# the median. Both have a width; we choose the best one for each level of noise on
+# training images, so that they know the noise level and our networks do not.
 
 # %%
 def gauss(noisy, width):  # the standard deviation, in pixels
@@ -959,11 +959,13 @@ tables.table(["noise", *scores], [[cfg.noise, *at.values()]])
 
 # %% [markdown]
 # The filters know nothing about digits; they can only trade noise for blur. They are
-# weak opponents: their results may leave $[0, 1]$, while our networks end in a sigmoid,
-# and a filter that knows the covariance of the digits (Wiener's, in the basis of PCA)
-# does better than both, and comes close to the network with ten numbers. The denoising
-# networks stay nearly level up to the noise they were trained with, and lose beyond it. Note the left end: where there is hardly any noise, doing nothing beats the
-# network with ten numbers, because that can never be better than its bottleneck allows.
+# weak opponents: their results may leave $[0, 1]$, while our networks end in a
+# sigmoid, and a filter that knows the covariance of the digits (Wiener's, in the
+# basis of PCA) does better than both, and comes close to the network with ten
+# numbers. The denoising networks stay nearly level up to the noise they were trained
+# with, and lose beyond it. Note the left end: where there is hardly any noise, doing
+# nothing beats the network with ten numbers, because that can never be better than
+# its bottleneck allows.
 #
 # Noise is only one way to spoil a picture. Another is **dropout**: set each pixel to
 # zero with probability one half. (`nn.Dropout` also doubles the others, to keep the
@@ -1125,9 +1127,9 @@ plots.histogram(ax, groups, xlabel="error of an image (power of ten)",
 figures.caption_source(fig, test);
 
 # %% [markdown]
-# Clothes and noise lie to the right, though their tails touch the digits' own; this is
-# a simple **anomaly detector**. But upside-down digits overlap with digits, so a small error does *not*
-# prove that an image is of the right kind.
+# Clothes and noise lie to the right, though their tails touch the digits' own; this
+# is a simple **anomaly detector**. But upside-down digits overlap with digits, so a
+# small error does *not* prove that an image is of the right kind.
 #
 # ## Neighbours
 #
