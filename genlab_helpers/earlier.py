@@ -1,12 +1,14 @@
 """Definitions that no chapter teaches any more and an unrevised one still imports.
 
-Frozen, word for word: chapters 2 and 8 ran with this k-means.
+Frozen, word for word: chapter 8 ran with this k-means, chapters 3, 5 and 8 with these
+networks of chapter 2.
 """
 
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 
 def check_points(x, n_clusters, max_iter, tol):
@@ -145,3 +147,60 @@ def best_of(n_starts, x, n_clusters, **options):
     """Return the run with the least inertia of several."""
     runs = [kmeans(x, n_clusters, **options) for _ in range(n_starts)]
     return min(runs, key=lambda run: run.inertia)
+
+
+def check_shape(x):
+    """Raise a ValueError that names the remedy unless x is (B, 1, 28, 28) floats."""
+    if not torch.is_tensor(x) or not x.is_floating_point():
+        raise ValueError("images must be a float tensor: divide bytes by 255")
+    if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
+        raise ValueError(f"images must be (B, 1, 28, 28), not {tuple(x.shape)}: resize")
+
+
+class ConvEncoder(nn.Module):
+    """Images (B, 1, 28, 28) in [0, 1] -> codes (B, code_size)."""
+
+    def __init__(self, code_size, final_relu=False):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 16, 3, stride=2, padding=1),  # (B, 16, 14, 14)
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),  # (B, 32, 7, 7)
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3),  # (B, 64, 5, 5)
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+            nn.Flatten(),  # (B, 1600)
+            nn.Linear(64 * 5 * 5, code_size),
+            nn.ReLU() if final_relu else nn.Identity(),
+        )
+
+    def forward(self, x):
+        check_shape(x)
+        return self.layers(x)
+
+
+class ConvDecoder(nn.Module):
+    """Codes (B, code_size) -> images (B, 1, 28, 28) in [0, 1]."""
+
+    def __init__(self, code_size):
+        super().__init__()
+        enlarge = dict(stride=2, padding=1, output_padding=1)
+        self.layers = nn.Sequential(
+            nn.Linear(code_size, 64 * 5 * 5),
+            nn.ReLU(),
+            nn.Unflatten(1, (64, 5, 5)),
+            nn.ConvTranspose2d(64, 32, 3),  # (B, 32, 7, 7)
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.ConvTranspose2d(32, 16, 3, **enlarge),  # (B, 16, 14, 14)
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.ConvTranspose2d(16, 1, 3, **enlarge),  # (B, 1, 28, 28)
+            nn.Sigmoid(),
+        )
+
+    def forward(self, z):
+        return self.layers(z)

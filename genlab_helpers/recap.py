@@ -15,69 +15,6 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 
-# ---- 02_autoencoders: The data
-
-
-def check_shape(x):
-    """Raise a ValueError that names the remedy unless x is (B, 1, 28, 28) floats."""
-    if not torch.is_tensor(x) or not x.is_floating_point():
-        raise ValueError("images must be a float tensor: divide bytes by 255")
-    if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
-        raise ValueError(f"images must be (B, 1, 28, 28), not {tuple(x.shape)}: resize")
-
-
-# ---- 02_autoencoders: Convolutional: look at neighbourhoods
-
-
-class ConvEncoder(nn.Module):
-    """Images (B, 1, 28, 28) in [0, 1] -> codes (B, code_size)."""
-
-    def __init__(self, code_size, final_relu=False):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 16, 3, stride=2, padding=1),  # (B, 16, 14, 14)
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, 3, stride=2, padding=1),  # (B, 32, 7, 7)
-            nn.BatchNorm2d(32),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, 3),  # (B, 64, 5, 5)
-            nn.BatchNorm2d(64),
-            nn.ReLU(),
-            nn.Flatten(),  # (B, 1600)
-            nn.Linear(64 * 5 * 5, code_size),
-            nn.ReLU() if final_relu else nn.Identity(),
-        )
-
-    def forward(self, x):
-        check_shape(x)
-        return self.layers(x)
-
-
-class ConvDecoder(nn.Module):
-    """Codes (B, code_size) -> images (B, 1, 28, 28) in [0, 1]."""
-
-    def __init__(self, code_size):
-        super().__init__()
-        enlarge = dict(stride=2, padding=1, output_padding=1)
-        self.layers = nn.Sequential(
-            nn.Linear(code_size, 64 * 5 * 5),
-            nn.ReLU(),
-            nn.Unflatten(1, (64, 5, 5)),
-            nn.ConvTranspose2d(64, 32, 3),  # (B, 32, 7, 7)
-            nn.BatchNorm2d(32),
-            nn.ReLU(),
-            nn.ConvTranspose2d(32, 16, 3, **enlarge),  # (B, 16, 14, 14)
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            nn.ConvTranspose2d(16, 1, 3, **enlarge),  # (B, 1, 28, 28)
-            nn.Sigmoid(),
-        )
-
-    def forward(self, z):
-        return self.layers(z)
-
-
 # ---- 03_gan: The smallest game
 
 
@@ -333,4 +270,4 @@ def augment(x, rng):
     return hide(shift(x + light, rng), rng)
 
 
-from genlab_helpers.earlier import check_points, BLOCK, block_size, squared_gaps, assign, own_gaps, total, carry, update, random_start, plus_plus_start, STARTS, start, KMeans, kmeans, best_of  # noqa: E402, F401
+from genlab_helpers.earlier import check_points, BLOCK, block_size, squared_gaps, assign, own_gaps, total, carry, update, random_start, plus_plus_start, STARTS, start, KMeans, kmeans, best_of, check_shape, ConvEncoder, ConvDecoder  # noqa: E402, F401

@@ -6,6 +6,7 @@ page and numbers in sentences are read from the published notebook.
 
 import base64
 import hashlib
+import io
 import json
 import re
 import statistics
@@ -14,6 +15,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from PIL import Image
 from torch.cuda import max_memory_allocated
 
 from genlab_helpers import runtime
@@ -91,9 +93,10 @@ class RunRecord:
     def export(self, name: str, arrays: dict) -> None:
         """Keep arrays for the page that shows this chapter, and note their digest.
 
-        arrays: label -> tensor or array, rounded to float16. A script, name.js, sets
-        ``genlabData["<chapter>/<name>"]`` to their shapes and numbers, little-endian,
-        row by row, in base64; at most 2 MB, and not in ``smoke``.
+        arrays: label -> tensor or array, rounded to float16, or a Pillow image. A
+        script, name.js, sets ``genlabData["<chapter>/<name>"]`` to the arrays' shapes
+        and numbers, little-endian, row by row, and to the images as PNG, all in
+        base64; at most 2 MB, and not in ``smoke``.
         """
         file = f"{name}.js"
         _refuse_used(file, [old["file"] for old in self._facts["exports"]])
@@ -101,6 +104,10 @@ class RunRecord:
             raise ValueError(f"An export has arrays and a lower-case name: {name!r}?")
         packed = {}
         for label, values in arrays.items():
+            if isinstance(values, Image.Image):
+                values.save(png := io.BytesIO(), "PNG", optimize=True)
+                packed[label] = {"png": base64.b64encode(png.getvalue()).decode()}
+                continue
             array = to_numpy(values)
             if not array.size or not (abs(array) <= 65_504).all():  # nor NaN
                 raise ValueError(f"{label} is empty or holds what float16 cannot hold")
