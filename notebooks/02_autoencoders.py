@@ -296,8 +296,8 @@ def test_error(model):
     return F.mse_loss(reconstruct(model, test_x), test_x).item()
 
 
-def fit(model, x, epochs, rate, batch_size, seed, cycle=True, corrupt=None):
-    """Train on images x; return the errors after each epoch, by name."""
+def fit(model, x, held, epochs, rate, batch_size, seed, cycle=True, corrupt=None):
+    """Train on images x; return the errors on x and held after each epoch, by name."""
     check_images(x)
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
@@ -314,12 +314,12 @@ def fit(model, x, epochs, rate, batch_size, seed, cycle=True, corrupt=None):
     return history
 
 
-def train_model(build, seed=cfg.seed, **changes):
+def train_model(build, seed=0, **changes):
     """Build a network from a seed and fit it to x; return it with its history."""
     torch.manual_seed(seed)
     model = build().to(device)
     options = dict(epochs=cfg.epochs, rate=cfg.rate, batch_size=cfg.batch_size)
-    return model, fit(model, x, seed=seed, **(options | changes))
+    return model, fit(model, x, held, seed=seed, **(options | changes))
 
 # %%
 def linear():
