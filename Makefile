@@ -4,6 +4,7 @@
 PYTHON ?= python3
 CHAPTER =
 PROFILE =
+SCRIPTS = book/_static/*.js book/_static/widgets/*.js
 
 # An activated environment must not leak into the two that are made here.
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH
@@ -24,12 +25,14 @@ book: .venv-book ## Check that every chapter really ran, then build _build/html
 test: lint ## Run every test, the built book in a browser included
 	.venv/bin/python -m pytest
 
-lint: .venv ## Check the style of the code, and the workflows
+lint: .venv ## Check the style of the code, the site's scripts and the workflows
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check book genlab_helpers tests notebooks/scripts
 	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	.venv/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	.venv/bin/zizmor --offline --min-severity medium .github
+	.venv/bin/npx --yes prettier@3.6.2 --print-width 88 --check $(SCRIPTS)
+	.venv/bin/npx --yes eslint@9.39.1 $(SCRIPTS)
 
 run: .venv ## Run a chapter: make run CHAPTER=01 [PROFILE=smoke|laptop|full]
 	@test -n "$(CHAPTER)" || { echo "Which chapter? For example: make run CHAPTER=01"; exit 2; }

@@ -113,15 +113,3 @@ def confusion(
     ax.set(xlabel=xlabel, ylabel=ylabel, frame_on=False)
     ax.tick_params(length=0)
     return ax
-
-
-def histogram(ax, groups: dict, *, xlabel, ylabel="count", bins=30) -> Axes:
-    """Draw how the numbers of several groups, label -> (N,), are distributed."""
-    arrays = [checked(repr(label), x, "N").astype(float) for label, x in groups.items()]
-    edges = np.histogram_bin_edges(np.concatenate(arrays), bins)  # the same for all
-    for label, values, colour in zip(groups, arrays, cycle(PALETTE), strict=False):
-        style = {"facecolor": (colour, 0.3), "edgecolor": colour, "linewidth": 1.8}
-        ax.hist(values, edges, histtype="stepfilled", label=label, **style)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.legend()
-    return ax

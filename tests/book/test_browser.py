@@ -2,16 +2,14 @@
 
 import itertools
 import re
-import shutil
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
-from fixtures_book import require, toc_pages
-from playwright.sync_api import expect, sync_playwright
+from fixtures_book import toc_pages
+from playwright.sync_api import expect
 
-HOST = "http://localhost"  # answered from the folder of the site, without a server
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 900}
 CHAPTER = "notebooks/01_kmeans"
 # Without preload: axe would fetch the style sheets again, from wrong addresses.
@@ -32,44 +30,6 @@ FOR_AXE = """() => {
   }
   document.querySelectorAll('mjx-container svg').forEach(it => it.replaceChildren());
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    require(path, "Chromium", "apt install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(browser, site):
-    """Open a page of the site in light; what it complains about fails the test."""
-    problems = []
-
-    def answer(route, request):
-        path = site / unquote(urlsplit(request.url).path).lstrip("/")
-        if request.url.startswith(f"{HOST}/") and path.is_file():
-            return route.fulfill(path=path)
-        problems.append(f"lost, or on another host: {request.url}")
-        return route.abort()
-
-    def open_page(name: str):
-        page = context.new_page()
-        page.goto(f"{HOST}/{name}.html", wait_until="load")
-        page.evaluate("window.MathJax?.startup?.promise?.then(() => null)")
-        return page
-
-    context = browser.new_context(viewport=DESKTOP, color_scheme="light")
-    context.route("**/*", answer)
-    context.on("console", lambda it: problems.append(f"{it.type}: {it.text}"))
-    context.on("weberror", lambda it: problems.append(str(it.error)))
-    yield open_page
-    context.close()
-    assert [it for it in problems if not it.startswith(("log:", "info:"))] == []
 
 
 def turn(page, theme: str) -> None:

@@ -1,6 +1,7 @@
 """The definitions of chapter 2, lifted out of it: shapes, sizes, losses, bad input."""
 
 import math
+from functools import partial
 
 import game_checks
 import lift
@@ -12,14 +13,19 @@ from game_checks import rng, traced, weights, widths
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
+from scipy.stats import ttest_rel
 from sklearn.decomposition import PCA
 from torch import nn
 
 CH = lift.definitions("02_autoencoders")
-fit, train_model, rebuild = CH["fit"], CH["train_model"], CH["rebuild"]
-NETWORKS = {"stacked": CH["stacked"], "convolutional": CH["convolutional"]}
+fit, reconstruct = CH["fit"], CH["reconstruct"]
+NETWORKS = {
+    "stacked": CH["stacked"],
+    "stacked with batch norm": partial(CH["stacked"], norm=nn.BatchNorm1d),
+    "convolutional": CH["convolutional"],
+}
 every_network = pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
-RECIPE = {"epochs": 2, "batch_size": 8, "rate": 3e-3}
+RECIPE = {"epochs": 2, "batch_size": 8, "rate": 3e-3, "seed": 0}
 
 
 def pictures(n, seed=0):
@@ -39,37 +45,20 @@ def pictures(n, seed=0):
         (torch.zeros(2, 1, 32, 32), "resize"),
         (torch.zeros(2, 3, 28, 28), "resize"),
         (torch.zeros(2, 28, 28), "resize"),
-        (torch.zeros(1, 28, 28), "resize"),
         (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), "divide"),
         (np.zeros((2, 1, 28, 28), np.float32), "tensor"),
+        (torch.zeros(0, 1, 28, 28), "at least one"),
+        *(
+            (torch.full((2, 1, 28, 28), bad), r"\[0, 1\]")
+            for bad in (-0.01, 1.01, 255.0, math.nan, math.inf)
+        ),
     ],
 )
-@every_network
-def test_a_network_refuses_another_shape_with_the_remedy(build, wrong, remedy):
+def test_training_and_scoring_refuse_other_images_with_the_remedy(wrong, remedy):
     with pytest.raises(ValueError, match=remedy):
-        build(10)(wrong)
+        fit(NETWORKS["stacked"](2), wrong, wrong, **RECIPE)
     with pytest.raises(ValueError, match=remedy):
-        CH["check_images"](wrong)
-
-
-@pytest.mark.parametrize("bad", [-0.01, 1.01, 255.0, math.nan, math.inf])
-def test_training_and_scoring_refuse_values_outside_the_range(bad):
-    x = pictures(4)
-    x[1, 0, 3, 3] = bad
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        fit(NETWORKS["stacked"](2), x, x, **RECIPE)
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        CH["psnr"](x, x)
-
-
-def test_no_image_is_refused_and_a_whole_range_is_not():
-    with pytest.raises(ValueError, match="at least one"):
-        CH["check_images"](torch.zeros(0, 1, 28, 28))
-    CH["check_images"](torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 28, 28))
-
-
-def test_a_network_takes_noisy_images_that_leave_the_range():
-    assert NETWORKS["convolutional"](3)(pictures(2) * 4 - 2).isfinite().all()
+        CH["psnr"](wrong, wrong)
 
 
 # ------------------------------------------------------------ shapes and sizes
@@ -81,30 +70,41 @@ def test_a_network_takes_noisy_images_that_leave_the_range():
 def test_shapes_and_ranges(build, code_size, n):
     model, x = build(code_size), pictures(n)
     z = model.encoder(x)
-    rebuilt = model.decoder(z)
+    found = model.decoder(z)
     assert z.shape == (n, code_size)
-    assert rebuilt.shape == x.shape
-    assert torch.equal(model(x), rebuilt)
-    assert rebuilt.min() >= 0
-    assert rebuilt.max() <= 1
+    assert found.shape == x.shape
+    assert torch.equal(model(x), found)
+    assert found.min() >= 0
+    assert found.max() <= 1
 
 
-@every_network
-def test_the_code_is_linear_unless_a_relu_is_asked_for(build):
+def test_the_code_is_linear_unless_a_relu_is_asked_for():
     x = pictures(64)
-    torch.manual_seed(0)
-    assert (build(10).eval().encoder(x) < 0).any()
-    torch.manual_seed(0)
-    assert (build(10, final_relu=True).eval().encoder(x) >= 0).all()
+    for build in NETWORKS.values():
+        assert (build(10).eval().encoder(x) < 0).any()
+    assert (CH["stacked"](10, final_relu=True).encoder(x) >= 0).all()
 
 
 def test_layers_of_the_stacked_network():
     assert widths(NETWORKS["stacked"](10)) == [784, 128, 32, 10, 32, 128, 784]
+    normed = CH["stacked"](10, nn.BatchNorm1d).modules()
+    assert sum(isinstance(m, nn.BatchNorm1d) for m in normed) == 4
+
+
+def test_a_u_net_keeps_the_shape_and_its_range_and_sees_fine_detail():
+    torch.manual_seed(0)
+    net, x = CH["UNet"](4).eval(), (pictures(2) * 4 - 2).requires_grad_()
+    assert net(x).shape == x.shape
+    assert net(x).aminmax().min >= 0
+    assert net(x).aminmax().max <= 1
+    (slope,) = torch.autograd.grad(net(x)[0, 0, 14, 14], x)
+    assert slope[0].abs().sum() > 0
+    assert slope[1].abs().sum() == 0
 
 
 def test_layers_of_the_convolutional_network():
     model = NETWORKS["convolutional"](10).eval()
-    steps, _ = traced([*model.encoder.layers, *model.decoder.layers], pictures(1))
+    steps, _ = traced([*model.encoder, *model.decoder], pictures(1))
     assert steps == [(16, 14), (32, 7), (64, 5), (32, 7), (16, 14), (1, 28)]
     kernels = {m.kernel_size for m in model.modules() if hasattr(m, "kernel_size")}
     assert kernels == {(3, 3)}
@@ -123,9 +123,12 @@ def test_pca_is_that_of_scikit_learn():
     reference = PCA(7, svd_solver="full").fit(x.flatten(1).numpy())
     coded = reference.transform(other.flatten(1).numpy())
     expected = torch.from_numpy(reference.inverse_transform(coded)).float()
-    ours = CH["pca_rebuild"](other, *CH["pca"](x, 7))
+    mean, values, vectors = CH["pca"](x)
+    ours = CH["project"](other, mean, vectors[:, :7])
     assert ours.shape == other.shape
     assert torch.allclose(ours.flatten(1), expected, atol=1e-4)
+    wanted = reference.explained_variance_ * 199 / 200  # ours divides by N
+    assert torch.allclose(values[:7], torch.tensor(wanted).float(), rtol=1e-3)
 
 
 # ------------------------------------------------------------------ the training
@@ -135,9 +138,9 @@ def test_pca_is_that_of_scikit_learn():
 def test_one_batch_can_be_learned(build):
     torch.manual_seed(0)
     x, model = pictures(8), build(10)
-    history = fit(model, x, x, epochs=150, batch_size=8, rate=1e-2)
-    assert history["train"][-1] < 0.15 * history["train"][0]
-    assert F.mse_loss(rebuild(model, x), x) < 0.6 * x.var()
+    history = fit(model, x, x, epochs=150, batch_size=8, rate=1e-2, seed=0)
+    assert history["training images"][-1] < 0.15 * history["training images"][0]
+    assert F.mse_loss(reconstruct(model, x), x) < 0.6 * x.var()
 
 
 @every_network
@@ -155,8 +158,10 @@ def test_the_same_seed_gives_the_same_losses_and_another_gives_others(build):
     x = pictures(40)
 
     def run(seed):
-        model, run = train_model(lambda: build(3), x, x[:10], seed, **RECIPE)
-        return weights(model), run["train"], run["test"]
+        torch.manual_seed(seed)
+        model = build(3)
+        history = fit(model, x, x[:10], **RECIPE | {"seed": seed})
+        return weights(model), *history.values()
 
     (first, *losses), (again, *same), (other, *rest) = map(run, (5, 5, 6))
     assert torch.equal(first, again)
@@ -169,8 +174,11 @@ def test_the_history_has_both_errors_of_every_epoch():
     x, test = pictures(20), pictures(10, seed=1)
     model = NETWORKS["convolutional"](4)
     history = fit(model, x, test, **RECIPE)
-    assert [len(history[key]) for key in ("train", "test")] == [2, 2]
-    assert history["test"][-1] == F.mse_loss(rebuild(model, test), test).item()
+    assert [len(errors) for errors in history.values()] == [2, 2]
+    assert (
+        history["held-out images"][-1]
+        == F.mse_loss(reconstruct(model, test), test).item()
+    )
 
 
 def test_every_image_is_seen_once_an_epoch():
@@ -180,7 +188,8 @@ def test_every_image_is_seen_once_an_epoch():
         seen.append(clean)
         return clean
 
-    fit(NETWORKS["stacked"](2), x, x, epochs=1, batch_size=5, rate=1e-3, corrupt=spy)
+    recipe = {"epochs": 1, "batch_size": 5, "rate": 1e-3, "seed": 0}
+    fit(NETWORKS["stacked"](2), x, x, **recipe, corrupt=spy)
     assert [len(batch) for batch in seen] == [5, 5, 5, 5, 3]
     order = torch.cat(seen).flatten(1).sum(dim=1).sort().values
     assert torch.equal(order, x.flatten(1).sum(dim=1).sort().values)
@@ -188,12 +197,12 @@ def test_every_image_is_seen_once_an_epoch():
 
 def test_rebuilding_and_coding_do_not_depend_on_the_batch():
     x, model = pictures(1003), NETWORKS["convolutional"](4)
-    rebuilt, codes = rebuild(model, x), CH["encode"](model, x)
-    assert rebuilt.shape == x.shape
+    found, codes = reconstruct(model, x), CH["encode"](model, x)
+    assert found.shape == x.shape
     assert codes.shape == (1003, 4)
-    assert torch.allclose(rebuild(model, x[:2]), rebuilt[:2], atol=1e-5)
-    assert torch.allclose(CH["decode"](model, codes[:2]), rebuilt[:2], atol=1e-5)
-    assert not rebuilt.requires_grad
+    assert torch.allclose(reconstruct(model, x[:2]), found[:2], atol=1e-5)
+    assert torch.allclose(CH["decode"](model, codes[:2]), found[:2], atol=1e-5)
+    assert not found.requires_grad
 
 
 # ----------------------------------------------------------------------- the noise
@@ -235,7 +244,8 @@ def test_corruption_reaches_the_network_in_training_and_not_the_target():
     def blacken(clean, order):
         return torch.zeros_like(clean)
 
-    found = CH["train_epoch"](model, x, 16, still, rng(), corrupt=blacken)
+    steady = torch.optim.lr_scheduler.ConstantLR(still, 1.0)
+    found = CH["train_epoch"](model, x, 16, still, steady, rng(), corrupt=blacken)
     assert found == pytest.approx(wanted, rel=1e-5)
 
 
@@ -254,13 +264,46 @@ def test_psnr_of_known_cases():
     assert CH["psnr"](black, black) == math.inf
 
 
-@pytest.mark.parametrize("name", ["gauss", "median"])
+@pytest.mark.parametrize("name", ["gaussian", "median"])
 def test_filters_work_on_each_image_alone(name):
     x = pictures(3)
     smooth = CH[name]
     assert torch.allclose(smooth(x, 3)[1:2], smooth(x[1:2], 3))
     assert smooth(torch.rand(3, 1, 28, 28), 3).std() < 0.2
     assert torch.equal(CH["median"](x, 1), x)
+
+
+@given(st.floats(0.1, 2.0), st.integers(0, 1000))
+def test_no_other_linear_weights_beat_the_wiener_filter(level, seed):
+    x = pictures(120, seed)
+    mean, values, vectors = CH["pca"](x)
+    CH.update(mean=mean, values=values, vectors=vectors)
+    z = (x.flatten(1) - mean) @ vectors
+
+    def expected(w):  # error of shrinking by w, over all noise
+        return ((1 - w).square() * z.square()).sum(
+            1
+        ).mean() + level**2 * w.square().sum()
+
+    best = values / (values + level**2)
+    for other in (best * 0.9, (best * 1.1).clamp(max=1), torch.ones_like(best)):
+        assert expected(best) <= expected(other) * (1 + 1e-5)
+    shrunk = (CH["wiener"](x, level).flatten(1) - mean) @ vectors
+    assert torch.allclose(shrunk, z * best, atol=1e-3)
+
+
+def test_noise_for_training_has_every_strength_in_the_range():
+    x = torch.zeros(300, 1, 28, 28)
+    level = CH["spoil"](x, rng()).std(dim=(1, 2, 3))
+    assert 0.08 < level.min() < 0.15
+    assert 0.95 < level.max() < 1.1
+
+
+def test_paired_interval_is_that_of_scipy():
+    first, second = np.random.default_rng(0).random((2, 5))
+    middle, half = CH["paired"](first, second)
+    low, high = ttest_rel(first, second).confidence_interval(0.95)
+    assert (middle - half, middle + half) == pytest.approx((low, high))
 
 
 def test_a_tied_network_shares_its_matrices():

@@ -38,7 +38,6 @@ KINDS = {
     "curves": lambda ax: plots.curves(ax, FALL, reference={"log 2": 0.69}, **XY),
     "clusters": lambda ax: plots.clusters(ax, POINTS, np.arange(500), POINTS[:10]),
     "confusion": lambda ax: plots.confusion(ax, COUNTS, **TEN),
-    "histogram": lambda ax: plots.histogram(ax, {"a": POINTS[:, 0]}, xlabel="x"),
 }
 
 
@@ -155,14 +154,6 @@ def test_confusion_writes_every_number_where_it_belongs_and_it_fits(ax):
         assert text.get_window_extent().width < 0.95 * ax.bbox.width / 10
 
 
-def test_histogram_counts_all_groups_over_the_same_bins(ax):
-    plots.histogram(ax, {"a": [0, 0, 1], "b": [3.0, 4.0]}, xlabel="inertia", bins=4)
-    heights = [sorted(set(patch.get_xy()[:, 1])) for patch in ax.patches]
-    starts = [patch.get_xy()[:, 0].tolist() for patch in ax.patches]
-    assert heights == [[0, 1, 2], [0, 2]]
-    assert sorted(set(starts[0])) == sorted(set(starts[1])) == [0, 1, 2, 3, 4]
-
-
 @pytest.mark.parametrize(
     ("reason", "draw"),
     [
@@ -180,7 +171,6 @@ def test_histogram_counts_all_groups_over_the_same_bins(ax):
         ("labels: whole", lambda ax: plots.clusters(ax, POINTS, POINTS[:, 0])),
         ("centers", lambda ax: plots.clusters(ax, POINTS, centers=np.zeros((2, 3)))),
         ("shape", lambda ax: plots.confusion(ax, np.zeros((2, 3)), **AB)),
-        ("finite", lambda ax: plots.histogram(ax, {"a": [np.nan]}, xlabel="x")),
         ("one size", lambda ax: figures.animation([])),
         ("fps", lambda ax: figures.animation([], fps=51)),
         ("2 entries", lambda ax: tables.table(("name", "value"), [("a",)])),

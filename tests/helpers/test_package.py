@@ -15,7 +15,7 @@ from genlab_helpers import data, metrics, networks, recap
 
 # Old names, kept until the last chapter that imports them is revised. Add none.
 COMPATIBLE = {"film", "grids", "judge", "pretrained", "drawn_faces"}
-LARGEST = 2_090  # lines of all but these; to come down to the goal, 1,700
+LARGEST = 2_083  # lines of all but these; to come down to the goal, 1,700
 
 
 def lines(path) -> int:

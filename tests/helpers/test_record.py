@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import math
 import re
@@ -13,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from genlab_helpers import record as record_module
 from genlab_helpers import runtime
@@ -162,6 +164,15 @@ def test_what_is_exported_can_be_read_back(tmp_path_factory, arrays):
     for label, found in exported(folder).items():
         assert np.array_equal(found, arrays.pop(label).T.astype("f2"))
     assert not arrays
+
+
+def test_an_exported_image_is_a_png(record, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENLAB_EXPORTS", str(tmp_path))
+    image = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))
+    record.export("a", {"digits": image})
+    packed = json.loads(LINE.fullmatch((tmp_path / "a.js").read_text())[1])["digits"]
+    back = Image.open(io.BytesIO(base64.b64decode(packed["png"])))
+    assert np.array_equal(back, image)
 
 
 def test_a_file_is_written_only_for_the_tool_and_never_in_smoke(tmp_path, monkeypatch):
