@@ -93,7 +93,7 @@ class Config(Settings):
     noise: float = 0.5  # standard deviation of the noise in figures and bars
     noise_levels: tuple = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # to be tested on
     n_filtered: int = 1_000  # held-out images on which the filters' widths are chosen
-    denoise_epochs: int = 8  # of the network with ten numbers
+    denoise_epochs: int = 5  # of the network with ten numbers
     unet_epochs: int = 2
     sweep_sizes: tuple = (2, 5, 10, 20, 50)  # code sizes to compare
     n_map: int = 2_000  # test digits on the map of the two-number code
@@ -111,7 +111,7 @@ cfg = Config.for_profile(
                denoise_epochs=1, unet_epochs=1, sweep_sizes=(2, 10), n_map=100,
                n_kmeans=2, n_sampled=100, n_components=2, source_epochs=1,
                source_conv_epochs=1),
-    full=dict(n_seeds=5, epochs=20, denoise_epochs=20, unet_epochs=10),
+    full=dict(epochs=20, denoise_epochs=10, unet_epochs=5),
 )
 device = runtime.pick_device()
 rng = runtime.seed_everything(cfg.seed)
@@ -1060,7 +1060,7 @@ tables.table(("images", "Fréchet distance"), table)
 # %% tags=["hide-input"]
 def walk(across, upward):
     z = [map_codes[:, i].quantile(rank) for i, rank in enumerate((across, upward))]
-    return figures.image_grid(decode(map_model, torch.stack(z)[None]), columns=6)
+    figures.image_grid(decode(map_model, torch.stack(z)[None]), columns=6)
 
 
 ends_of = dict(min=0.0, max=1.0, step=0.01)
