@@ -255,6 +255,17 @@ def test_the_game_steps_runs_draws_and_says_when_it_breaks(playground):
     expect(line).to_contain_text("no number any more")
 
 
+def test_a_link_sets_up_an_experiment_and_stops_what_ran_before(playground):
+    host = widget(playground, "kmeans")
+    host.get_by_label("slow").check()
+    host.get_by_role("button", name="Run").click()
+    playground.get_by_role("link", name="Two rings, two centres").click()
+    expect(host.get_by_label("Points")).to_have_value("rings")
+    expect(host.get_by_label("Clusters K")).to_have_value("2")
+    playground.wait_for_timeout(1200)  # longer than a slow step
+    expect(host.locator(".readout")).to_contain_text("Start.")
+
+
 def test_widgets_need_no_server(browser, site):
     page = browser.new_page()
     problems = []

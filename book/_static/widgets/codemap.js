@@ -71,7 +71,7 @@
     return net;
   };
 
-  const create = async (host) => {
+  const fill = async (host) => {
     const say = GenLab.readout(host);
     try {
       await GenLab.script(host.dataset.source);
@@ -149,7 +149,6 @@
       0.5,
       drawDigit,
     );
-    digit.canvas.tabIndex = -1;
     const legend = GenLab.element("p", host, { className: "legend" });
     for (let i = 0; i < 10; i++) {
       const entry = GenLab.element("span", legend, { textContent: i });
@@ -167,5 +166,5 @@
   };
 
   Object.assign(GenLab, { codemap: { unpack, decode, quantile, load } });
-  GenLab.widgets.codemap = create;
+  GenLab.widgets.codemap = (host) => void fill(host);
 })();

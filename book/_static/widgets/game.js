@@ -427,6 +427,7 @@
     }
     reset();
     built = true;
+    return stop;
   };
 
   Object.assign(GenLab, {

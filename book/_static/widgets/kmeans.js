@@ -279,6 +279,7 @@
     }
     for (let i = 0; i < Math.min(Number(state.moves) || 0, 300); i++) half();
     built = true;
+    return stop;
   };
 
   Object.assign(GenLab, { kmeans: { assign, update, cost, STARTS, SETS } });

@@ -45,8 +45,8 @@ GenLab.element = (tag, parent, properties = {}) => {
 // A canvas of the given proportions that is sharp on every screen. draw(pen, width,
 // height, ink) is called by show() and when size or theme change.
 GenLab.canvas = (parent, label, ratio, draw) => {
-  const canvas = GenLab.element("canvas", parent, { tabIndex: 0 });
-  canvas.setAttribute("role", "application");
+  const canvas = GenLab.element("canvas", parent);
+  canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", label);
   const show = () => {
     const width = canvas.clientWidth || 320;
@@ -85,6 +85,9 @@ GenLab.tiles = (pen, n, width, height, paint) => {
 // "remove". The cursor of the keyboard is drawn by the caller, from the place returned.
 GenLab.pointing = (canvas, act) => {
   const place = { x: 0.5, y: 0.5, shown: false };
+  canvas.tabIndex = 0;
+  canvas.style.touchAction = "none"; // a finger draws here, and scrolls beside it
+  canvas.setAttribute("role", "application");
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
     place.x = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
@@ -236,23 +239,42 @@ GenLab.script = (source) =>
     tag.onerror = () => reject(new Error(`${source} could not be loaded`));
   });
 
-// Build each widget when it comes near the view.
+// Build each widget when it comes near the view, and again when a link sets its state.
 if (globalThis.document) {
+  const stops = new Map(); // what ends the widget that stands in a host now
+  const build = (host) => {
+    stops.get(host)?.();
+    host.replaceChildren();
+    stops.set(host, GenLab.widgets[host.dataset.widget](host));
+  };
+  const asked = () => {
+    const host = document.getElementById(location.hash.slice(1).split("?")[0]);
+    return host?.dataset.widget && location.hash.includes("?") ? host : null;
+  };
   document.addEventListener("DOMContentLoaded", () => {
     const watch = new IntersectionObserver(
       (entries) => {
         for (const { isIntersecting, target } of entries) {
           if (!isIntersecting) continue;
           watch.unobserve(target);
-          target.replaceChildren();
-          GenLab.widgets[target.dataset.widget](target);
+          if (!stops.has(target)) build(target);
         }
       },
       { rootMargin: "400px" },
     );
-    for (const host of document.querySelectorAll("[data-widget]")) {
-      watch.observe(host);
-      if (location.hash.startsWith(`#${host.dataset.widget}?`)) host.scrollIntoView();
+    document.querySelectorAll("[data-widget]").forEach((it) => watch.observe(it));
+    asked()?.scrollIntoView();
+    for (const link of document.querySelectorAll("a[data-state]")) {
+      link.addEventListener("click", (event) => {
+        event.preventDefault();
+        location.hash = `${link.getAttribute("href")}?${link.dataset.state}`;
+      });
     }
+    addEventListener("hashchange", () => {
+      const host = asked();
+      if (!host) return;
+      build(host);
+      host.scrollIntoView();
+    });
   });
 }
