@@ -28,11 +28,11 @@
 # \qquad L = \frac{1}{N D}\sum_{i=1}^{N} \lVert x_i - \hat x_i \rVert^2 .$$
 #
 # $N$ is the number of images and $D = 784$ the number of pixels of each: $L$ is a **mean
-# squared error** (MSE). The image is its own label. With ten numbers the network cannot
-# copy: it has to find out what digits have in
-# common, leave that to the decoder, and keep what tells this digit from others. The narrow
-# place is the **bottleneck**, the whole an **autoencoder** (Hinton and Salakhutdinov,
-# 2006). What the network made up to describe the data, the code, is called **latent**.
+# squared error** (MSE). The image is its own label. With ten numbers the network cannot copy:
+# it has to find out what digits have in common, leave that to the decoder, and keep what
+# tells this digit from others. The narrow place is the **bottleneck**, the whole an
+# **autoencoder** (Hinton and Salakhutdinov, 2006). What the network made up to describe the
+# data, the code, is called **latent**.
 
 # %% tags=["setup", "hide-input"]
 import importlib.util
@@ -401,9 +401,10 @@ figures.caption_source(fig, train);
 
 # %% [markdown]
 # Untrained, the network is as bad as all grey, as expected; nearly all its weights sit next
-# to the pixels. The curves are those of one run: from the first epochs on the error is below PCA's, and it falls until the rate
-# has fallen to nothing. The errors on training and held-out images stay close together:
-# with 50,000 images and a bottleneck there is little room for learning images by heart.
+# to the pixels. The curves are those of one run: from the second epoch on the error is below
+# PCA's, and it falls until the rate has fallen to nothing. The errors on training and
+# held-out images stay close together: with 50,000 images and a bottleneck there is little
+# room for learning images by heart.
 #
 # ## Convolutional: look at neighbourhoods
 #
@@ -500,8 +501,8 @@ figures.caption_source(fig, test);
 
 # %% [markdown]
 # PCA adds and subtracts ten fixed patterns; where they do not cancel, grey shadows stay. The
-# networks draw clean strokes, and the lower the row, the truer to the writer: look at loops,
-# hooks and slants. The errors on the test images, with the difference of the two networks of
+# networks draw clean strokes, the last row the truest to the writer: look at loops, hooks and
+# slants. The errors on the test images, with the difference of the two networks of
 # a seed and its 95 % t-interval:
 
 # %% tags=["hide-input"]
@@ -573,7 +574,7 @@ for name in ("stacked", "stacked with batch norm"):
 # batch normalisation hardly any die, and no difference is seen. What does the ReLU give in
 # return? Look at the living: the median one is above zero for
 # {{ReLU on the code, stacked: share above zero | .1%}} of the images, where the ReLU is the identity
-# and bends nothing. It can only lose: all our codes are linear.
+# and bends nothing. Our codes are linear.
 #
 # ## Denoising
 #
@@ -635,7 +636,7 @@ for loss_of in (forgotten_input, denoising):
 # \qquad\text{least for}\qquad w_j = \frac{\lambda_j}{\lambda_j + \sigma^2} .$$
 #
 # That is a **Wiener filter**: coordinates in which digits vary much are kept, those in which
-# the noise is stronger are shrunk. Nothing linear does better on average.
+# the noise is stronger are shrunk. Before clipping, nothing linear does better on average.
 
 # %%
 def wiener(noisy, level):
@@ -878,9 +879,9 @@ for i, pair in enumerate(test_x[:8].split(2)):  # (2, 1, 28, 28)
 figures.before_after(rows);
 
 # %% [markdown]
-# Four pairs. In pixels: one digit fading out, one fading in. In codes: mostly single strokes that bend from one digit into the other;
-# some steps in the middle are no digit at all. Nothing has told the network that every place
-# *between* codes should be one.
+# Four pairs. In pixels: one digit fading out, one fading in. In codes: mostly single strokes
+# that bend from one digit into the other; some steps in the middle are no digit at all.
+# Nothing has told the network that every place *between* codes should be one.
 #
 # ## Things it has never seen
 #
