@@ -205,7 +205,7 @@ def test_kmeans_runs_to_its_end_and_its_address_brings_it_back(playground):
 
 def test_points_are_placed_and_removed_by_pointer_and_keyboard(playground):
     host = widget(playground, "kmeans")
-    host.get_by_label("Points").select_option("my own")
+    host.get_by_role("combobox", name="Points").select_option("my own")
     line, plane = host.locator(".readout"), host.locator("canvas").first
     expect(line).to_contain_text("Place at least 5 points")
     for x in (40, 90, 140):
@@ -260,7 +260,7 @@ def test_a_link_sets_up_an_experiment_and_stops_what_ran_before(playground):
     host.get_by_label("slow").check()
     host.get_by_role("button", name="Run").click()
     playground.get_by_role("link", name="Two rings, two centres").click()
-    expect(host.get_by_label("Points")).to_have_value("rings")
+    expect(host.get_by_role("combobox", name="Points")).to_have_value("rings")
     expect(host.get_by_label("Clusters K")).to_have_value("2")
     playground.wait_for_timeout(1200)  # longer than a slow step
     expect(host.locator(".readout")).to_contain_text("Start.")

@@ -151,6 +151,7 @@ GenLab.controls = (parent, choices, changed) => {
         step,
       });
     }
+    choice.field.setAttribute("aria-label", choice.label);
     choice.field.value = choice.value;
     choice.field.addEventListener("change", () => {
       const { value, min, max } = choice.field;
