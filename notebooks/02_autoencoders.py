@@ -12,7 +12,7 @@
 # *Ten test digits, and what four methods rebuild from ten numbers each. None of them was
 # told which digit is which.*
 #
-# **Time to run:** 35 to 50 minutes on two CPU cores (`laptop` profile). **You need:**
+# **Time to run:** about 50 minutes on two CPU cores (`laptop` profile). **You need:**
 # chapter 1, matrix products, and what a derivative is.
 
 # %% [markdown]
@@ -568,10 +568,11 @@ for name in ("stacked", "stacked with batch norm"):
 # A number that is zero for *every* image is **dead**: the ReLU passes no gradient back through
 # it. (It may revive: the layers before it still learn through the living numbers, and can
 # move its input.) Each is a tenth of the bottleneck. The stacked network has
-# {{ReLU on the code, stacked: dead numbers | .1f}} dead numbers on average, as many as 5 with one
-# seed and 1 with another; so its error rises by very different amounts, on average by
-# {{ReLU on the code, stacked: rise of the MSE | .4f}}, and the interval of three seeds holds zero. With
-# batch normalisation hardly any die, and no difference is seen. What does the ReLU give in
+# {{ReLU on the code, stacked: dead numbers | .1f}} dead numbers (±
+# {{ReLU on the code, stacked: dead numbers | spread .1f}} over seeds), and its error rises by
+# {{ReLU on the code, stacked: rise of the MSE | .4f}}; but seeds differ so much that the interval printed
+# above holds zero: no difference seen. With batch normalisation there are
+# {{ReLU on the code, stacked with batch norm: dead numbers | .1f}}, and no difference is seen. What does the ReLU give in
 # return? Look at the living: the median one is above zero for
 # {{ReLU on the code, stacked: share above zero | .1%}} of the images, where the ReLU is the identity
 # and bends nothing. Our codes are linear.
@@ -805,7 +806,7 @@ for name, values_of in lines.items():
                    note=f"{cfg.sweep_sizes[-1]} numbers")
 
 # %% [markdown]
-# The convolutional network is the best at every size. With 50 numbers PCA
+# In these runs the convolutional network is the best at every size. With 50 numbers PCA
 # ({{PCA, test MSE, largest code | .4f}}) has caught up with the stacked network
 # ({{stacked, test MSE, largest code | .4f}}): perhaps its layer of 32 units, narrower than
 # the code, holds it back; we did not test that.

@@ -392,16 +392,7 @@
         reset();
       },
     });
-    const box = GenLab.element("label", host, {
-      className: "slow",
-      textContent: "slow ",
-    });
-    const slow = GenLab.element("input", box, { type: "checkbox" });
-    const stop = GenLab.player(
-      run,
-      () => advance("both", slow.checked ? 1 : 8),
-      () => slow.checked,
-    );
+    const stop = GenLab.player(host, run, (slow) => advance("both", slow ? 1 : 8));
     const plane = GenLab.canvas(
       host,
       "Real and generated data, and what D says of each place. Draw points of your own with" +

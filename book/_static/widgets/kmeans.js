@@ -252,16 +252,7 @@
       Run: () => {},
       Reset: load,
     });
-    const box = GenLab.element("label", host, {
-      className: "slow",
-      textContent: "slow ",
-    });
-    const slow = GenLab.element("input", box, { type: "checkbox" });
-    const stop = GenLab.player(
-      run,
-      () => half(),
-      () => slow.checked,
-    );
+    const stop = GenLab.player(host, run, () => half());
     const plane = GenLab.canvas(
       host,
       "The points and centres. Arrow keys move a cursor, Enter places a point, Delete removes one.",

@@ -177,9 +177,11 @@ GenLab.buttons = (parent, actions) => {
   });
 };
 
-// Call step() again and again until it returns false: at a reader's pace if slow() says
-// so, or if the reader asks the system for less motion.
-GenLab.player = (button, step, slow) => {
+// Call step(slow) again and again until it returns false: at a reader's pace if the box
+// beside the button says so, or if the reader asks the system for less motion.
+GenLab.player = (parent, button, step) => {
+  const label = GenLab.element("label", parent, { textContent: "slow " });
+  const box = GenLab.element("input", label, { type: "checkbox" });
   let timer = null;
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const stop = () => {
@@ -188,8 +190,9 @@ GenLab.player = (button, step, slow) => {
     button.textContent = "Run";
   };
   const go = () => {
-    timer = setTimeout(go, slow() || calm.matches ? 900 : 60);
-    if (!step()) stop();
+    const slow = box.checked || calm.matches;
+    timer = setTimeout(go, slow ? 900 : 60);
+    if (!step(slow)) stop();
   };
   button.addEventListener("click", () => {
     if (timer !== null) return stop();
