@@ -1,14 +1,18 @@
 """Definitions that no chapter teaches any more and an unrevised one still imports.
 
-Frozen, word for word: chapter 8 ran with this k-means, chapters 3, 5 and 8 with these
-networks of chapter 2.
+Frozen, word for word: chapter 8 ran with this k-means, chapters 5 and 8 with these
+networks of chapter 2, and chapters 4 to 6 with this game of chapter 3.
 """
 
+import itertools
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from genlab_helpers import metrics, runtime
 
 
 def check_points(x, n_clusters, max_iter, tol):
@@ -204,3 +208,109 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z):
         return self.layers(z)
+
+
+def leaky():
+    """Return the activation of most networks here: slope 0.2 below zero."""
+    return nn.LeakyReLU(0.2)
+
+
+class Game:
+    """Two players and all that the next step depends on."""
+
+    parts = ("g", "d", "g_opt", "d_opt")
+
+    def __init__(self, g, d, noise, noise_size, rates, betas, seed=0):
+        self.g, self.d, self.noise, self.noise_size = g, d, noise, noise_size
+        adam = partial(torch.optim.Adam, betas=betas, fused=True)
+        self.g_opt = adam(g.parameters(), lr=rates[0])
+        self.d_opt = adam(d.parameters(), lr=rates[1])
+        self.rng = torch.Generator().manual_seed(seed)
+        self.fixed = self.draw_noise(64, torch.Generator().manual_seed(1))
+        kinds = ("d_loss", "g_loss", "seconds", "samples", "watched")
+        self.history = {kind: [] for kind in kinds}
+
+    def draw_noise(self, n, generator):
+        z = self.noise(n, self.noise_size, generator=generator)
+        return z.to(next(self.g.parameters()).device)
+
+    def step(self, real):
+        """Let both players learn once, from real images (B, 1, 28, 28): losses (2,)."""
+        from genlab_helpers.recap import discriminator_step, generator_step
+
+        z = self.draw_noise(len(real), self.rng)
+        d_loss = discriminator_step(self.g, self.d, self.d_opt, real, z)
+        z = self.draw_noise(len(real), self.rng)
+        return torch.stack((d_loss, generator_step(self.g, self.d, self.g_opt, z)))
+
+    def epoch(self, x, batch_size):
+        """Play through images x (N, 1, 28, 28) once, in a new order."""
+        total = torch.zeros(2, device=x.device)
+        for rows in torch.randperm(len(x), generator=self.rng).split(batch_size):
+            total += len(rows) * self.step(x[rows.to(x.device)])
+        d_loss, g_loss = (total / len(x)).tolist()
+        self.history["d_loss"].append(d_loss)
+        self.history["g_loss"].append(g_loss)
+        self.history["samples"].append(draw(self.g, self.fixed).cpu())
+
+    def state_dict(self):
+        parts = {name: getattr(self, name).state_dict() for name in self.parts}
+        random = dict(rng=self.rng.get_state(), dropout=torch.get_rng_state())
+        return parts | random | dict(history=self.history)
+
+    def load_state_dict(self, state):
+        for name in self.parts:
+            getattr(self, name).load_state_dict(state[name])
+        self.rng.set_state(state["rng"])
+        torch.set_rng_state(state["dropout"])
+        self.history = state["history"]
+
+
+@torch.inference_mode()
+def draw(generator, z):
+    """Images from noise z (N, noise_size), with dropout and the like switched off."""
+    generator.eval()
+    images = torch.cat([generator(part) for part in z.split(1000)])
+    generator.train()
+    return images
+
+
+def play(game, x, epochs, batch_size, checkpoint, watch=None):
+    """Play until `epochs` are done, from the checkpoint on if there is one.
+
+    watch: is given the generator after each epoch; what it returns is kept.
+    """
+    if saved := checkpoint.load():
+        game.load_state_dict(saved)
+    while len(game.history["seconds"]) < epochs:
+        with runtime.Stopwatch(x.device) as stopwatch:
+            game.epoch(x, batch_size)
+        game.history["seconds"].append(stopwatch.seconds)
+        if watch:
+            game.history["watched"].append(watch(game.g))
+        checkpoint.save(**game.state_dict())
+    return game
+
+
+def score(images, judged_by, features):
+    """Fréchet distance of images (N, 1, 28, 28) to features; shares of classes."""
+    distance = metrics.frechet_distance(features, judged_by.features(images))
+    counts = torch.bincount(judged_by.classify(images), minlength=10)
+    return distance, counts / len(images)
+
+
+def clothes_generator(noise_size):
+    """Noise (B, noise_size) -> images (B, 1, 28, 28) in [-1, 1]."""
+    layers = []
+    for inputs, outputs in itertools.pairwise((noise_size, 256, 512, 1024)):
+        layers += [nn.Linear(inputs, outputs), leaky()]
+    image = [nn.Linear(1024, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28))]
+    return nn.Sequential(*layers, *image)
+
+
+def clothes_discriminator():
+    """Images (B, 1, 28, 28) -> logits (B, 1)."""
+    layers = [nn.Flatten()]  # (B, 1, 28, 28) -> (B, 784)
+    for inputs, outputs in itertools.pairwise((784, 1024, 512, 256)):
+        layers += [nn.Linear(inputs, outputs), leaky(), nn.Dropout(0.3)]
+    return nn.Sequential(*layers, nn.Linear(256, 1))

@@ -9,13 +9,13 @@ import math
 import torch
 import torch.nn.functional as F
 from functools import partial
-from genlab_helpers import metrics
-from genlab_helpers import runtime
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.optim.swa_utils import AveragedModel
+from genlab_helpers.earlier import check_points, BLOCK, block_size, squared_gaps, assign, own_gaps, total, carry, update, random_start, plus_plus_start, STARTS, start, KMeans, kmeans, best_of, check_shape, ConvEncoder, ConvDecoder, leaky, Game, draw, play, score, clothes_generator, clothes_discriminator  # noqa: F401
 
 
-# ---- 03_gan: The smallest game
+# ---- 03_gan: The game on one number
 
 
 def bce(logits, target):
@@ -23,47 +23,55 @@ def bce(logits, target):
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 
-def discriminator_step(generator, discriminator, optimizer, real, z, loss=bce):
-    """Let D learn that real images are 1 and drawn ones 0; return its mean loss."""
-    drawn = generator(z).detach()  # the generator must not learn from this
-    d_loss = (loss(discriminator(real), 1.0) + loss(discriminator(drawn), 0.0)) / 2
+def discriminator_step(g, d, optimizer, real, z, loss=bce, extra=0.0):
+    """Let D learn that real images are 1 and fakes 0; return its mean loss."""
+    fake = g(z).detach()  # the generator must not learn from this
+    d_loss = (loss(d(real), 1.0) + loss(d(fake), 0.0)) / 2
     optimizer.zero_grad()
-    d_loss.backward()
+    (d_loss + extra).backward()
     optimizer.step()
     return d_loss.detach()
 
 
-def generator_step(generator, discriminator, optimizer, z, loss=bce):
+def generator_step(g, d, optimizer, z, loss=bce):
     """Let G learn what makes D say 1 to its images; return its loss."""
-    g_loss = loss(discriminator(generator(z)), 1.0)
+    g_loss = loss(d(g(z)), 1.0)
     optimizer.zero_grad()
     g_loss.backward()
     optimizer.step()
     return g_loss.detach()
 
 
-# ---- 03_gan: Digits
+# ---- 03_gan: Digits: the naive network
 
 
-def leaky():
-    """Return the activation of most networks here: slope 0.2 below zero."""
-    return nn.LeakyReLU(0.2)
+def steepness(d, real):
+    """Mean squared length of the gradient of D's logit at real images."""
+    real = real.clone().requires_grad_()
+    (slopes,) = torch.autograd.grad(d(real).sum(), real, create_graph=True)
+    return slopes.square().sum(dim=(1, 2, 3)).mean()
 
 
-class Game:
+def recent(average, current, step, decay):
+    """Mean over about the last tenth of all steps, at most the last 1 / (1 - decay)."""
+    return average + (10 / (step + 10)).clamp(min=1 - decay) * (current - average)
+
+
+class GAN:
     """Two players and all that the next step depends on."""
 
-    parts = ("g", "d", "g_opt", "d_opt")
-
-    def __init__(self, g, d, noise, noise_size, rates, betas, seed=0):
-        self.g, self.d, self.noise, self.noise_size = g, d, noise, noise_size
-        adam = partial(torch.optim.Adam, betas=betas, fused=True)
-        self.g_opt = adam(g.parameters(), lr=rates[0])
-        self.d_opt = adam(d.parameters(), lr=rates[1])
+    def __init__(self, g, d, noise_size, noise=torch.randn, rates=(1e-3, 1e-3),
+                 betas=(0.5, 0.999), penalty=0.0, decay=0.999, seed=0):
+        self.g, self.d, self.penalty = g, d, penalty
+        self.noise_size, self.noise = noise_size, noise
+        self.g_opt, self.d_opt = (
+            torch.optim.Adam(net.parameters(), lr=rate, betas=betas, fused=True)
+            for net, rate in zip((g, d), rates))
+        average = partial(recent, decay=decay)
+        self.average = AveragedModel(g, avg_fn=average, use_buffers=True)
         self.rng = torch.Generator().manual_seed(seed)
         self.fixed = self.draw_noise(64, torch.Generator().manual_seed(1))
-        kinds = ("d_loss", "g_loss", "seconds", "samples", "watched")
-        self.history = {kind: [] for kind in kinds}
+        self.history = {"d_loss": [], "g_loss": [], "samples": [], "watched": []}
 
     def draw_noise(self, n, generator):
         z = self.noise(n, self.noise_size, generator=generator)
@@ -71,85 +79,60 @@ class Game:
 
     def step(self, real):
         """Let both players learn once, from real images (B, 1, 28, 28): losses (2,)."""
+        z, extra = self.draw_noise(len(real), self.rng), 0.0
+        if self.penalty and self.average.n_averaged % 4 == 0:
+            extra = self.penalty * steepness(self.d, real)
+        d_loss = discriminator_step(self.g, self.d, self.d_opt, real, z, extra=extra)
         z = self.draw_noise(len(real), self.rng)
-        d_loss = discriminator_step(self.g, self.d, self.d_opt, real, z)
-        z = self.draw_noise(len(real), self.rng)
-        return torch.stack((d_loss, generator_step(self.g, self.d, self.g_opt, z)))
+        g_loss = generator_step(self.g, self.d, self.g_opt, z)
+        self.average.update_parameters(self.g)
+        return torch.stack((d_loss, g_loss))
 
-    def epoch(self, x, batch_size):
-        """Play through images x (N, 1, 28, 28) once, in a new order."""
-        total = torch.zeros(2, device=x.device)
-        for rows in torch.randperm(len(x), generator=self.rng).split(batch_size):
-            total += len(rows) * self.step(x[rows.to(x.device)])
-        d_loss, g_loss = (total / len(x)).tolist()
-        self.history["d_loss"].append(d_loss)
-        self.history["g_loss"].append(g_loss)
-        self.history["samples"].append(draw(self.g, self.fixed).cpu())
 
-    def state_dict(self):
-        parts = {name: getattr(self, name).state_dict() for name in self.parts}
-        random = dict(rng=self.rng.get_state(), dropout=torch.get_rng_state())
-        return parts | random | dict(history=self.history)
+def state_of(game):
+    """All that the next step of a game depends on, as plain tensors and numbers."""
+    parts = ("g", "d", "g_opt", "d_opt", "average")
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else torch.empty(0)
+    random = dict(rng=game.rng.get_state(), cpu=torch.get_rng_state(), cuda=cuda)
+    states = {name: getattr(game, name).state_dict() for name in parts}
+    return states | dict(random=random, history=game.history)
 
-    def load_state_dict(self, state):
-        for name in self.parts:
-            getattr(self, name).load_state_dict(state[name])
-        self.rng.set_state(state["rng"])
-        torch.set_rng_state(state["dropout"])
-        self.history = state["history"]
+
+def restore(game, state):
+    """Put a game back into a state."""
+    for name in ("g", "d", "g_opt", "d_opt", "average"):
+        getattr(game, name).load_state_dict(state[name])
+    game.rng.set_state(state["random"]["rng"])
+    torch.set_rng_state(state["random"]["cpu"])
+    if torch.cuda.is_available() and len(state["random"]["cuda"]):
+        torch.cuda.set_rng_state(state["random"]["cuda"])
+    game.history = state["history"]
 
 
 @torch.inference_mode()
-def draw(generator, z):
-    """Images from noise z (N, noise_size), with dropout and the like switched off."""
-    generator.eval()
-    images = torch.cat([generator(part) for part in z.split(1000)])
-    generator.train()
+def generate(net, z):
+    """Images (N, 1, 28, 28) from noise z, on the CPU, in blocks and in eval mode."""
+    net.eval()
+    images = torch.cat([net(part).cpu() for part in z.split(1000)])
+    net.train()
     return images
 
 
-def play(game, x, epochs, batch_size, checkpoint, watch=None):
-    """Play until `epochs` are done, from the checkpoint on if there is one.
-
-    watch: is given the generator after each epoch; what it returns is kept.
-    """
+def train_gan(game, x, epochs, batch_size, checkpoint, watch=None):
+    """Train on images x until `epochs` are done, from a checkpoint if there is one."""
     if saved := checkpoint.load():
-        game.load_state_dict(saved)
-    while len(game.history["seconds"]) < epochs:
-        with runtime.Stopwatch(x.device) as stopwatch:
-            game.epoch(x, batch_size)
-        game.history["seconds"].append(stopwatch.seconds)
+        restore(game, saved)
+    for epoch in range(len(game.history["d_loss"]) + 1, epochs + 1):
+        batches = torch.randperm(len(x), generator=game.rng).split(batch_size)
+        losses = [game.step(x[rows.to(x.device)]) for rows in batches if len(rows) > 1]
+        d_loss, g_loss = torch.stack(losses).mean(dim=0).tolist()
+        game.history["d_loss"].append(d_loss)
+        game.history["g_loss"].append(g_loss)
+        game.history["samples"].append(generate(game.average, game.fixed))
         if watch:
-            game.history["watched"].append(watch(game.g))
-        checkpoint.save(**game.state_dict())
+            game.history["watched"].append(watch(game, epoch))
+        checkpoint.save(epoch=epoch, **state_of(game))
     return game
-
-
-def score(images, judged_by, features):
-    """Fréchet distance of images (N, 1, 28, 28) to features; shares of classes."""
-    distance = metrics.frechet_distance(features, judged_by.features(images))
-    counts = torch.bincount(judged_by.classify(images), minlength=10)
-    return distance, counts / len(images)
-
-
-# ---- 03_gan: Clothes
-
-
-def clothes_generator(noise_size):
-    """Noise (B, noise_size) -> images (B, 1, 28, 28) in [-1, 1]."""
-    layers = []
-    for inputs, outputs in itertools.pairwise((noise_size, 256, 512, 1024)):
-        layers += [nn.Linear(inputs, outputs), leaky()]
-    image = [nn.Linear(1024, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28))]
-    return nn.Sequential(*layers, *image)
-
-
-def clothes_discriminator():
-    """Images (B, 1, 28, 28) -> logits (B, 1)."""
-    layers = [nn.Flatten()]  # (B, 1, 28, 28) -> (B, 784)
-    for inputs, outputs in itertools.pairwise((784, 1024, 512, 256)):
-        layers += [nn.Linear(inputs, outputs), leaky(), nn.Dropout(0.3)]
-    return nn.Sequential(*layers, nn.Linear(256, 1))
 
 
 # ---- 04_dcgan: A convolution backwards, by hand
@@ -268,6 +251,3 @@ def augment(x, rng):
     """Brighten, move and hide parts of each image x (B, C, H, W), differentiably."""
     light = torch.rand(len(x), 1, 1, 1, generator=rng).to(x) - 0.5
     return hide(shift(x + light, rng), rng)
-
-
-from genlab_helpers.earlier import check_points, BLOCK, block_size, squared_gaps, assign, own_gaps, total, carry, update, random_start, plus_plus_start, STARTS, start, KMeans, kmeans, best_of, check_shape, ConvEncoder, ConvDecoder  # noqa: E402, F401

@@ -17,10 +17,12 @@
 # %% [markdown]
 # ## Pixels that know their neighbours
 #
-# The generator of chapter 3 computed each of its 784 pixels from 1,024 units, with
-# 1,024 weights that no other pixel shared. What it had learned about the hem of a
-# sleeve in one corner was of no use in another, and nothing told it that neighbouring
-# pixels belong together. The result was grain, and ragged edges.
+# A generator like that of chapter 3 computes each of its 784 pixels from the units of one
+# layer, with weights that no other pixel shares. (What is called "chapter 3" here is a plain
+# form of it: layers of 256, 512 and 1,024 units, LeakyReLU, no batch normalisation, no
+# penalty and no averaged weights.) What it has learned about the hem of a
+# sleeve in one corner is of no use in another, and nothing tells it that neighbouring
+# pixels belong together. The result is grain, and ragged edges.
 #
 # Chapter 2 had a remedy for this. A convolution looks at a small window and uses the
 # *same* weights everywhere; a transposed convolution does the same on the way up, from

@@ -72,9 +72,8 @@ def derived(root: Path) -> str:
                     f"{used}, used by {name} in {cell}, has two meanings"
                 )
     lines = sorted(set(imports.values()), key=lambda line: (line[0] == "f", line))
-    if frozen:
-        names = ", ".join(frozen)
-        parts.append(f"from {PACKAGE}.earlier import {names}  # noqa: E402, F401")
+    if frozen:  # first, since a default value may use one of its names
+        lines.append(f"from {PACKAGE}.earlier import {', '.join(frozen)}  # noqa: F401")
     return "\n\n\n".join(["\n".join([HEAD, *lines]).rstrip(), *parts]) + "\n"
 
 

@@ -1,36 +1,39 @@
-"""The definitions of chapter 3, lifted out of it: gradients, losses, states, seeds."""
+"""The definitions of chapter 3, lifted out of it: steps, games, states, measures."""
 
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import game_checks
 import lift
 import pytest
 import torch
-import torch.nn.functional as F
 from game_checks import Case, rng, weights, widths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from genlab_helpers import metrics
+from genlab_helpers.checkpoint import Checkpoint
+from genlab_helpers.record import RunRecord
+from genlab_helpers.settings import Settings
+
 CH = lift.definitions("03_gan")
-bce, squared, Game = CH["bce"], CH["squared"], CH["Game"]
-NOISE = 8
+CH["cfg"] = SimpleNamespace(noise_size=8)
+CH["device"] = torch.device("cpu")
+SMOKE = Settings(profile="smoke")
 
 
-def game(seed=0, clothes=False):
-    torch.manual_seed(seed)
-    g, d = CH["players"](NOISE)
-    if clothes:
-        g, d = CH["clothes_generator"](NOISE), CH["clothes_discriminator"]()
-    return Game(g, d, torch.randn, NOISE, (2e-4, 2e-4), (0.5, 0.999), seed)
+def game(seed=0, **options):
+    return CH["new_game"](seed, **options)
 
 
-def play(game, epochs, checkpoint):
-    def watch(g):
-        return weights(g).sum().item()
+def play(played, epochs, checkpoint, x=None):
+    def watch(played, epoch):
+        return weights(played.average).sum().item()
 
-    return CH["play"](game, images(), epochs, 16, checkpoint, watch)
+    x = images() if x is None else x
+    return CH["train_gan"](played, x, epochs, 16, checkpoint, watch)
 
 
 def images(n=40):
@@ -38,16 +41,23 @@ def images(n=40):
 
 
 def noise(n=20):
-    return torch.randn(n, NOISE, generator=rng())
+    return torch.randn(n, 8, generator=rng())
 
 
+NAIVE = {**CH["NAIVE"], "decay": 0.9}
+BEST = {**CH["BEST"], "decay": 0.9, "penalty": 0.0}  # what a step is made of
 CASES = {
-    "digits": Case(game, play, images(), rate=2e-4, low=0.0),
-    "clothes": Case(partial(game, clothes=True), play, images(), rate=2e-4),
+    "naive": Case(
+        partial(game, **NAIVE),
+        play,
+        images(),
+        rate=2e-4,
+        betas=(0.9, 0.999),
+        low=0.0,
+        decay=0.9,
+    ),
+    "best": Case(partial(game, **BEST), play, images(), rate=1e-3, low=0.0, decay=0.9),
 }
-
-
-# ------------------------------------------------------------------- the two steps
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -56,10 +66,34 @@ def test_a_game(case, check):
     check(case)
 
 
-def test_without_detach_gradients_land_in_the_generator():
-    played = game()
-    CH["forgetful_step"](played.g, played.d, played.d_opt, images(20), noise())
-    assert all(part.grad.norm() > 0 for part in played.g.parameters())
+def test_a_killed_game_with_a_penalty_ends_like_an_unbroken_one():
+    make = partial(game, **BEST | {"penalty": 0.4})
+    case = Case(make, play, images(200), rate=1e-3, low=0.0)
+    game_checks.a_killed_training_ends_like_an_unbroken_one(case)
+
+
+def test_the_average_covers_the_last_tenth_of_the_steps_at_most_a_thousand():
+    average = torch.tensor(0.0, dtype=torch.float64)
+    path = torch.arange(1, 30_001, dtype=torch.float64)
+    for step, now in enumerate(path[:2_000], 1):
+        average = CH["recent"](average, now, torch.tensor(step), 0.999)
+    assert 2_000 - average.item() == pytest.approx(2_000 / 11, rel=0.05)
+    for step, now in enumerate(path[2_000:], 2_001):
+        average = CH["recent"](average, now, torch.tensor(step), 0.999)
+    assert 30_000 - average.item() == pytest.approx(1_000, rel=0.05)
+    alone = CH["recent"](average, path[7], torch.tensor(5), 0.0)  # no average at all
+    assert alone.item() == path[7]
+
+
+def test_nan_in_images_or_losses_stops_the_game_and_says_what_to_suspect():
+    x = images()
+    x[3, 0, 2, 2] = math.nan
+    record = RunRecord("03_gan", SMOKE, torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"epoch 1.*learning rate"):
+        play(game(**BEST), 3, Checkpoint("broken", record), x)
+
+
+# ------------------------------------------------------------------- the two steps
 
 
 class Says(nn.Module):
@@ -73,130 +107,49 @@ class Says(nn.Module):
         return self.logit.expand(len(x), 1)
 
 
-@pytest.mark.parametrize(("loss", "value"), [(bce, math.log(2)), (squared, 0.25)])
-def test_the_value_at_equilibrium(loss, value):
-    g, d = CH["players"](NOISE)[0], Says(0.0)
+def test_the_value_at_equilibrium_and_an_extra_that_is_paid_but_not_reported():
+    g, d = game().g, Says(0.0)
+    step = partial(CH["discriminator_step"], g, d)
     still = torch.optim.SGD(d.parameters(), lr=0.1)
-    found = CH["discriminator_step"](g, d, still, images(7), noise(7), loss)
-    assert found.item() == pytest.approx(value, abs=1e-6)
+    assert step(still, images(7), noise(7)).item() == pytest.approx(math.log(2))
     assert d.logit.item() == pytest.approx(0.0, abs=1e-7)  # both terms pull alike
-    found = CH["generator_step"](g, d, still, noise(7), loss)
-    assert found.item() == pytest.approx(value, abs=1e-6)
+    found = CH["generator_step"](g, d, still, noise(7))
+    assert found.item() == pytest.approx(math.log(2))
+    d.logit.data.fill_(0.0)
+    found = step(still, images(7), noise(7), extra=3 * d.logit)
+    assert found.item() == pytest.approx(math.log(2))
+    assert d.logit.item() == pytest.approx(-0.3, abs=1e-6)
 
 
 @settings(max_examples=50, deadline=None)
 @given(logit=st.floats(-30, 30), target=st.sampled_from([0.0, 1.0]))
-def test_losses_are_their_formulas(logit, target):
+def test_bce_is_its_formula(logit, target):
     a = torch.full((3, 1), logit, dtype=torch.float64)
     p = 1 / (1 + math.exp(-logit))
     wanted = -math.log(p) if target else logit + math.log1p(math.exp(-logit))
-    assert bce(a, target).item() == pytest.approx(wanted, abs=1e-9)
-    assert squared(a, target).item() == pytest.approx((p - target) ** 2, abs=1e-9)
+    assert CH["bce"](a, target).item() == pytest.approx(wanted, abs=1e-9)
 
 
-def test_gradient_sizes_are_those_of_the_two_losses():
-    g, d, z = game().g, game().d, noise(50)
-    for logit in (-6.0, 0.0, 6.0):
-        shift = logit - d(g(z)).mean().item()
-        found = CH["gradient_sizes"](g, lambda x, shift=shift: d(x) + shift, z)
-        p = 1 / (1 + math.exp(-logit))
-        assert found["D(G(z))"] == pytest.approx(p, abs=0.02)
-        ratio = found["saturating"] / found["non-saturating"]
-        assert ratio == pytest.approx(p / (1 - p), rel=0.3)
-    assert all(weight.grad is None for weight in g.parameters())
+def test_the_steepness_of_a_linear_discriminator_is_that_of_its_weights():
+    d, x = nn.Sequential(nn.Flatten(), nn.Linear(784, 1)), images(5)
+    found = CH["steepness"](d, x)
+    assert found.item() == pytest.approx(d[1].weight.square().sum().item(), rel=1e-5)
+    assert not x.requires_grad
+    found.backward()
+    assert d[1].weight.grad.norm() > 0  # it can be paid for
 
 
-# ------------------------------------------------------------- the smallest game
+# ------------------------------------------------------------------------ measures
 
 
-def test_real_patterns():
-    x = CH["real_sample"](1000, rng())
-    assert x.shape == (1000, 4)
-    middle = torch.tensor([0.9, 0.1, 0.9, 0.1])
-    assert (x - middle).abs().max() <= 0.1 + 1e-6
-    assert torch.allclose(x.mean(dim=0), middle, atol=0.01)
-    assert torch.equal(x, CH["real_sample"](1000, rng()))
-
-
-@pytest.mark.parametrize(("loss", "value"), [(bce, math.log(2)), (squared, 0.25)])
-def test_the_pattern_game_moves_towards_its_theory_and_repeats(loss, value):
-    first, outputs, _ = CH["pattern_game"](CH["uniform"], loss, 2000, 32, 0)
-    assert first.shape == (2000, 2)
-    assert outputs.shape == (20, 4)
-    assert (first[-200:].mean(dim=0) - value).abs().max() < 0.15
-    assert ((outputs >= 0) & (outputs <= 1)).all()
-    again, *_ = CH["pattern_game"](CH["uniform"], loss, 40, 32, 0)
-    assert torch.equal(again, first[:40])
-    other, *_ = CH["pattern_game"](CH["uniform"], loss, 40, 32, 1)
-    assert not torch.equal(other, again)
-
-
-def test_a_constant_input_gives_one_pattern_only():
-    *_, g = CH["pattern_game"](CH["constant"], bce, 40, 8, 0)
-    drawn = g(CH["constant"](50, rng()))
-    assert torch.equal(drawn, drawn[:1].expand(50, 4))
-
-
-# --------------------------------------------------------------------- the players
-
-
-def test_the_layers_of_the_players_for_clothes():
-    g, d = CH["clothes_generator"](128), CH["clothes_discriminator"]()
-    assert widths(g) == [128, 256, 512, 1024, 784]
-    assert isinstance(g[-2], nn.Tanh)
-    assert widths(d) == [784, 1024, 512, 256, 1]
-    assert [m.p for m in d.modules() if isinstance(m, nn.Dropout)] == [0.3] * 3
-    slopes = [m.negative_slope for m in d.modules() if isinstance(m, nn.LeakyReLU)]
-    assert slopes == [0.2] * 3
-
-
-def test_the_start_of_the_weights():
-    torch.manual_seed(0)
-    for net in CH["players"](128, std=0.01):
-        for layer in net.modules():
-            if isinstance(layer, nn.Linear) and layer.weight.numel() > 1000:
-                assert layer.weight.std().item() == pytest.approx(0.01, rel=0.1)
-                assert layer.bias.abs().max() == 0
-
-
-def test_every_repair_differs_from_the_naive_network_in_what_it_names():
-    changed = [key for change in CH["REPAIRS"].values() for key in change]
-    assert sorted(changed) == sorted(CH["NAIVE"])
-    for change in CH["REPAIRS"].values():
-        for key, value in change.items():
-            assert CH["NAIVE"][key] != value
-    assert CH["REPAIRED"].keys() == CH["NAIVE"].keys()
-
-
-def test_drawing_switches_dropout_off_and_back_on():
-    g = nn.Sequential(
-        nn.Linear(NOISE, 784), nn.Dropout(0.5), nn.Unflatten(1, (1, 28, 28))
-    )
-    one, two = (CH["draw"](g, noise(1200)) for _ in range(2))
-    assert torch.equal(one, two)
-    assert one.shape == (1200, 1, 28, 28)
-    assert g.training
-    assert not one.requires_grad
-
-
-def test_the_loss_of_an_epoch_counts_every_image_alike():
-    played = game()
-    for group in (*played.g_opt.param_groups, *played.d_opt.param_groups):
-        group["lr"] = 0.0
-    x = images(20)
-    played.epoch(x, 16)  # a batch of 16 and one of 4
-    g, d = played.g, played.d
-    z_all, order = [], rng(0)
-    rows = torch.randperm(20, generator=order).split(16)
-    for part in rows:
-        z_all.append(played.draw_noise(len(part), order))
-        played.draw_noise(len(part), order)
-    drawn = d(g(torch.cat(z_all)))
-    wanted = (F.softplus(-d(x)).mean() + F.softplus(drawn).mean()) / 2
-    assert played.history["d_loss"][0] == pytest.approx(wanted.item(), abs=1e-5)
-
-
-# ------------------------------------------------------------------- measurements
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 6), st.integers(12, 40))
+def test_measures_on_the_page_are_those_of_the_package(seed, size, n):
+    a = torch.randn(n, size, generator=rng(seed))
+    b = 0.3 + 1.5 * torch.randn(n + 5, size, generator=rng(seed + 1))
+    for name in ("frechet_distance", "coverage"):
+        wanted = getattr(metrics, name)(a, b)
+        assert CH[name](a, b) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
 
 
 def test_diversity():
@@ -215,21 +168,81 @@ def test_the_nearest_training_image_of_a_training_image_is_itself():
     assert gaps.max() < 1e-2
 
 
-def test_the_decoder_of_chapter_2_draws_images():
-    drawn = CH["decoder_samples"](images(64), 10, 1, 16)
-    assert drawn.shape == (10, 1, 28, 28)
-    assert drawn.min() >= 0
-    assert drawn.max() <= 1
+def test_islands_reached():
+    points = CH["islands"](4000, rng())
+    assert CH["reached"](points) == 8
+    assert CH["reached"](points[points[:, 0] > 0.5]) == 3
+    assert CH["reached"](torch.zeros(50, 2)) == 0
+    few = torch.cat([points[points[:, 0] > 0.9][:400], -points[points[:, 0] > 0.9][:1]])
+    assert CH["reached"](few) == 1  # a single one is no mode
 
 
-def test_dreaming_changes_images_towards_their_labels():
-    torch.manual_seed(0)
-    classifier = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-    before = weights(classifier)
-    labels = torch.arange(10)
-    start = 0.1 * torch.randn(10, 1, 28, 28, generator=rng())
-    dreamt = CH["dream"](classifier, labels, start, 100)
-    assert (classifier(dreamt).argmax(dim=1) == labels).all()
-    assert ((dreamt >= 0) & (dreamt <= 1)).all()
-    assert torch.equal(weights(classifier), before)
-    assert not dreamt.requires_grad
+# --------------------------------------------------------------------- the players
+
+
+def test_the_layers_of_the_players():
+    g, d = CH["players"]((256, 512), norm=nn.BatchNorm1d, dropout=0.3)
+    assert widths(g) == [8, 256, 512, 784]
+    assert widths(d) == [784, 512, 256, 1]
+    assert [m.p for m in d.modules() if isinstance(m, nn.Dropout)] == [0.15, 0.3, 0.3]
+    assert sum(isinstance(m, nn.BatchNorm1d) for m in g.modules()) == 2
+    made = g(noise())
+    assert made.shape == (20, 1, 28, 28)
+    assert d(made).shape == (20, 1)
+    for net in CH["players"](std=0.01):
+        for layer in net.modules():
+            if isinstance(layer, nn.Linear) and layer.weight.numel() > 1000:
+                assert layer.weight.std().item() == pytest.approx(0.01, rel=0.1)
+                assert layer.bias.abs().max() == 0
+
+
+def test_every_change_is_one_and_together_they_lead_from_naive_to_best():
+    keys = [key for keys in list(CH["CHANGES"].values())[:-1] for key in keys]
+    assert sorted(keys) == sorted(CH["NAIVE"]) == sorted(CH["BEST"])
+    assert all(CH["NAIVE"][key] != CH["BEST"][key] for key in keys)
+
+
+def test_generating_switches_dropout_off_and_back_on():
+    g = nn.Sequential(nn.Linear(8, 784), nn.Dropout(0.5), nn.Unflatten(1, (1, 28, 28)))
+    one, two = (CH["generate"](g, noise(1200)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert one.shape == (1200, 1, 28, 28)
+    assert g.training
+    assert not one.requires_grad
+
+
+# ---------------------------------------------------------------- the small games
+
+
+def test_real_data_of_the_small_games():
+    line, pattern = CH["real_line"](4000, rng()), CH["real_pattern"](1000, rng())
+    assert line.abs().mean().item() == pytest.approx(1, abs=0.02)
+    assert (line > 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
+    middle = torch.tensor([0.9, 0.1, 0.9, 0.1])
+    assert (pattern - middle).abs().max() <= 0.1 + 1e-6
+
+
+def test_the_game_on_one_number_learns_both_heaps_and_repeats():
+    kept = CH["line_game"](800, 400, 0)
+    assert [step for step, *_ in kept] == [0, 400, 800]
+    assert all((answer >= 0).all() and (answer <= 1).all() for *_, answer in kept)
+    fakes = kept[-1][1]
+    assert min((fakes > 0.5).float().mean(), (fakes < -0.5).float().mean()) > 0.15
+    again = CH["line_game"](400, 400, 0)
+    assert torch.equal(again[1][1], kept[1][1])
+
+
+def test_the_game_on_patterns_moves_towards_its_theory():
+    losses, g = CH["pattern_game"](2000, 0)
+    assert losses.shape == (2000, 2)
+    assert (losses[-200:].mean(dim=0) - math.log(2)).abs().max() < 0.15
+    fake = g(torch.rand(9, 1, generator=rng()))
+    assert fake.shape == (9, 4)
+    assert ((fake >= 0) & (fake <= 1)).all()
+
+
+def test_islands_are_found_by_a_short_game():
+    options = CH["PLANS"]["balanced"]
+    fakes = CH["island_game"](300, *options, 0)
+    assert fakes.shape == (2000, 2)
+    assert fakes.isfinite().all()
