@@ -1,7 +1,8 @@
 """Definitions that no chapter teaches any more and an unrevised one still imports.
 
 Frozen, word for word: chapter 8 ran with this k-means, chapters 5 and 8 with these
-networks of chapter 2, and chapters 4 to 6 with this game of chapter 3.
+networks of chapter 2, chapters 5 and 6 with this game of chapter 3, and chapter 5 with
+these players of chapter 4.
 """
 
 import itertools
@@ -11,8 +12,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
-from genlab_helpers import metrics, runtime
+from genlab_helpers import runtime
 
 
 def check_points(x, n_clusters, max_iter, tol):
@@ -292,25 +294,37 @@ def play(game, x, epochs, batch_size, checkpoint, watch=None):
     return game
 
 
-def score(images, judged_by, features):
-    """Fréchet distance of images (N, 1, 28, 28) to features; shares of classes."""
-    distance = metrics.frechet_distance(features, judged_by.features(images))
-    counts = torch.bincount(judged_by.classify(images), minlength=10)
-    return distance, counts / len(images)
+STEPS = ((3, 1, 0), (3, 2, 0), (3, 2, 0), (2, 2, 1))  # kernel, stride, padding
 
 
-def clothes_generator(noise_size):
-    """Noise (B, noise_size) -> images (B, 1, 28, 28) in [-1, 1]."""
-    layers = []
-    for inputs, outputs in itertools.pairwise((noise_size, 256, 512, 1024)):
-        layers += [nn.Linear(inputs, outputs), leaky()]
-    image = [nn.Linear(1024, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28))]
-    return nn.Sequential(*layers, *image)
+def conv_generator(noise_size, channels, norm=False):
+    """Noise (B, noise_size) -> images (B, 1, 28, 28) in [-1, 1], in four steps."""
+    widths = (noise_size, 2 * channels, 2 * channels, channels)
+    layers = [nn.Unflatten(1, (noise_size, 1, 1))]
+    for step, (inputs, outputs) in zip(STEPS[:3], itertools.pairwise(widths)):  # noqa: B905
+        layers += [nn.ConvTranspose2d(inputs, outputs, *step)]
+        layers += [nn.BatchNorm2d(outputs)] if norm else []
+        layers += [leaky()]
+    return nn.Sequential(*layers, nn.ConvTranspose2d(channels, 1, *STEPS[3]), nn.Tanh())
 
 
-def clothes_discriminator():
-    """Images (B, 1, 28, 28) -> logits (B, 1)."""
-    layers = [nn.Flatten()]  # (B, 1, 28, 28) -> (B, 784)
-    for inputs, outputs in itertools.pairwise((784, 1024, 512, 256)):
-        layers += [nn.Linear(inputs, outputs), leaky(), nn.Dropout(0.3)]
-    return nn.Sequential(*layers, nn.Linear(256, 1))
+def conv_discriminator(channels, dropout=0.0, norm=None):
+    """Images (B, 1, 28, 28) -> logits (B, 1), by way of 14, 7 and 4 pixels a side."""
+    layers, widths = [], (1, channels, 2 * channels, 2 * channels)
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+        conv = nn.Conv2d(inputs, outputs, 3 if i == 2 else 4, stride=2, padding=1)
+        layers += [spectral_norm(conv) if norm == "spectral" else conv]
+        layers += [nn.BatchNorm2d(outputs)] if norm == "batch" and i > 0 else []
+        layers += [leaky(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * channels * 16, 1))
+
+
+def resize_generator(noise_size, channels):
+    """As conv_generator, but each enlargement is a resize before a convolution."""
+    layers = [nn.Unflatten(1, (noise_size, 1, 1)),
+              nn.ConvTranspose2d(noise_size, 2 * channels, 3)]  # (B, 2 channels, 3, 3)
+    widths = (2 * channels, 2 * channels, channels, 1)
+    for side, (inputs, outputs) in zip((7, 14, 28), itertools.pairwise(widths)):  # noqa: B905
+        layers += [nn.BatchNorm2d(inputs), leaky(), nn.Upsample(size=side),
+                   nn.Conv2d(inputs, outputs, 3, padding=1)]
+    return nn.Sequential(*layers, nn.Tanh())

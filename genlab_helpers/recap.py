@@ -12,7 +12,7 @@ from functools import partial
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.optim.swa_utils import AveragedModel
-from genlab_helpers.earlier import check_points, BLOCK, block_size, squared_gaps, assign, own_gaps, total, carry, update, random_start, plus_plus_start, STARTS, start, KMeans, kmeans, best_of, check_shape, ConvEncoder, ConvDecoder, leaky, Game, draw, play, score, clothes_generator, clothes_discriminator  # noqa: F401
+from genlab_helpers.earlier import check_points, BLOCK, block_size, squared_gaps, assign, own_gaps, total, carry, update, random_start, plus_plus_start, STARTS, start, KMeans, kmeans, best_of, check_shape, ConvEncoder, ConvDecoder, leaky, Game, draw, play, STEPS, conv_generator, conv_discriminator, resize_generator  # noqa: F401
 
 
 # ---- 03_gan: The game on one number
@@ -135,49 +135,75 @@ def train_gan(game, x, epochs, batch_size, checkpoint, watch=None):
     return game
 
 
-# ---- 04_dcgan: A convolution backwards, by hand
+# ---- 04_dcgan: The two players
 
 
-STEPS = ((3, 1, 0), (3, 2, 0), (3, 2, 0), (2, 2, 1))  # kernel, stride, padding
+def enlarging(inputs, outputs, how):
+    """Layers that double the sides: (B, inputs, H, W) -> (B, outputs, 2 H, 2 W)."""
+    if how == "resize":
+        conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        return [nn.Upsample(scale_factor=2), conv]
+    if how == "kernel 4":
+        return [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)]
+    return [nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=1)]
 
 
-# ---- 04_dcgan: The plain recipe
+def make_generator(noise_size, channels, enlarge="resize", norm=True):
+    """Noise (B, noise_size) -> images (B, 1, 28, 28) in [-1, 1]."""
+    def finish(width):
+        return [*([nn.BatchNorm2d(width)] if norm else []), nn.LeakyReLU(0.2)]
+
+    coarse, middle = 4 * channels, 2 * channels
+    return nn.Sequential(
+        nn.Linear(noise_size, coarse * 49), nn.Unflatten(1, (coarse, 7, 7)),
+        *finish(coarse), *enlarging(coarse, middle, enlarge),  # (B, middle, 14, 14)
+        *finish(middle), *enlarging(middle, channels, enlarge),  # (B, channels, 28, 28)
+        *finish(channels), nn.Conv2d(channels, 1, 3, padding=1), nn.Tanh())
 
 
-def conv_generator(noise_size, channels, norm=False):
-    """Noise (B, noise_size) -> images (B, 1, 28, 28) in [-1, 1], in four steps."""
-    widths = (noise_size, 2 * channels, 2 * channels, channels)
-    layers = [nn.Unflatten(1, (noise_size, 1, 1))]
-    for step, (inputs, outputs) in zip(STEPS[:3], itertools.pairwise(widths)):
-        layers += [nn.ConvTranspose2d(inputs, outputs, *step)]
-        layers += [nn.BatchNorm2d(outputs)] if norm else []
-        layers += [leaky()]
-    return nn.Sequential(*layers, nn.ConvTranspose2d(channels, 1, *STEPS[3]), nn.Tanh())
-
-
-def conv_discriminator(channels, dropout=0.0, norm=None):
-    """Images (B, 1, 28, 28) -> logits (B, 1), by way of 14, 7 and 4 pixels a side."""
-    layers, widths = [], (1, channels, 2 * channels, 2 * channels)
+def make_discriminator(channels, hold=None):
+    """Images (B, 1, 28, 28) -> logits (B, 1). hold: dropout, batch or spectral norm."""
+    layers, widths = [], (1, channels, 2 * channels, 4 * channels)
     for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         conv = nn.Conv2d(inputs, outputs, 3 if i == 2 else 4, stride=2, padding=1)
-        layers += [spectral_norm(conv) if norm == "spectral" else conv]
-        layers += [nn.BatchNorm2d(outputs)] if norm == "batch" and i > 0 else []
-        layers += [leaky(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * channels * 16, 1))
+        layers.append(spectral_norm(conv) if hold == "spectral" else conv)
+        if hold == "batch" and i > 0:
+            layers.append(nn.BatchNorm2d(outputs))
+        layers.append(nn.LeakyReLU(0.2))
+        if hold == "dropout":
+            layers.append(nn.Dropout(0.5))
+    last = nn.Linear(4 * channels * 16, 1)  # of 4 x 4 cells
+    last = spectral_norm(last) if hold == "spectral" else last
+    return nn.Sequential(*layers, nn.Flatten(), last)
 
 
-# ---- 04_dcgan: Are the checkerboards gone?
+# ---- 04_dcgan: Train it
 
 
-def resize_generator(noise_size, channels):
-    """As conv_generator, but each enlargement is a resize before a convolution."""
-    layers = [nn.Unflatten(1, (noise_size, 1, 1)),
-              nn.ConvTranspose2d(noise_size, 2 * channels, 3)]  # (B, 2 channels, 3, 3)
-    widths = (2 * channels, 2 * channels, channels, 1)
-    for side, (inputs, outputs) in zip((7, 14, 28), itertools.pairwise(widths)):
-        layers += [nn.BatchNorm2d(inputs), leaky(), nn.Upsample(size=side),
-                   nn.Conv2d(inputs, outputs, 3, padding=1)]
-    return nn.Sequential(*layers, nn.Tanh())
+class ConvGAN(GAN):
+    """The game of chapter 3 with rates that fall at the end of `n_steps`."""
+
+    def __init__(self, g, d, *sizes, n_steps, rate=1e-3, **options):
+        g, d = (net.to(memory_format=torch.channels_last) for net in (g, d))
+        super().__init__(g, d, *sizes, rates=(rate, rate), **options)
+        self.n_steps, self.rate = n_steps, rate
+        self.history["steps"] = []
+
+    def set_rates(self):
+        """Give both players the rate of this step."""
+        left = 1 - self.average.n_averaged.item() / self.n_steps  # of the whole game
+        for optimizer in (self.g_opt, self.d_opt):
+            optimizer.param_groups[0]["lr"] = self.rate * min(1.0, left / 0.3)
+
+    def keep(self, losses):
+        """Write the losses of every tenth step into the history."""
+        if self.average.n_averaged.item() % 10 == 1:
+            self.history["steps"].append(losses.tolist())
+        return losses
+
+    def step(self, real):
+        self.set_rates()
+        return self.keep(super().step(real))
 
 
 # ---- 04_dcgan: Walking through the noise

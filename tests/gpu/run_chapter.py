@@ -35,6 +35,7 @@ def run(path: Path, go_on: bool) -> int:
     from pretend_gpu import pretended_gpu
 
     found, space = 0, {"__name__": "__main__"}
+    sys.modules["__main__"].__file__ = str(path)  # where `inspect` finds its classes
     with pretended_gpu(), tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         for number, code in cells(path):
