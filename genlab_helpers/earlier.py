@@ -321,10 +321,16 @@ def conv_discriminator(channels, dropout=0.0, norm=None):
 
 def resize_generator(noise_size, channels):
     """As conv_generator, but each enlargement is a resize before a convolution."""
-    layers = [nn.Unflatten(1, (noise_size, 1, 1)),
-              nn.ConvTranspose2d(noise_size, 2 * channels, 3)]  # (B, 2 channels, 3, 3)
+    layers = [
+        nn.Unflatten(1, (noise_size, 1, 1)),
+        nn.ConvTranspose2d(noise_size, 2 * channels, 3),
+    ]  # (B, 2 channels, 3, 3)
     widths = (2 * channels, 2 * channels, channels, 1)
     for side, (inputs, outputs) in zip((7, 14, 28), itertools.pairwise(widths)):  # noqa: B905
-        layers += [nn.BatchNorm2d(inputs), leaky(), nn.Upsample(size=side),
-                   nn.Conv2d(inputs, outputs, 3, padding=1)]
+        layers += [
+            nn.BatchNorm2d(inputs),
+            leaky(),
+            nn.Upsample(size=side),
+            nn.Conv2d(inputs, outputs, 3, padding=1),
+        ]
     return nn.Sequential(*layers, nn.Tanh())

@@ -11,7 +11,7 @@
 #
 # *Each was generated from 128 random numbers; none was selected. The last row is real.*
 #
-# **Time to run:** TIME-TO-RUN
+# **Time to run:** about an hour on two CPU cores (`laptop` profile).
 # **You need:** chapter 3; convolutions and batch normalisation from chapter 2.
 
 # %% [markdown]
@@ -262,7 +262,13 @@ for kind, net in {"averaged": averaged, "as it is": final.g}.items():
     record.measure(f"final network, {kind}: times the floor", distance / floor)
 
 # %% [markdown]
-# RESULT-READING
+# Eight rows, not selected, and under the line a row of real clothes. After 900,000 images the Fréchet
+# distance to the test images is {{final network, averaged: Fréchet distance | .2f}},
+# {{final network, averaged: times the floor | .0f}} times the floor, and the smallest class has
+# {{final network, averaged: smallest share of a class | .1%}} of the images. Chapter 3's larger pair has
+# {{03_gan / Fashion-MNIST: Fréchet distance | .2f}} in the same measure, after 3,000,000 images of the same
+# data. (Per image, that is; an image costs these networks several times as much.) Without averaged
+# weights it is {{final network, as it is: Fréchet distance | .2f}}.
 #
 # How did the game go?
 
@@ -283,7 +289,14 @@ for who, values in zip("DG", late):
                    values.std())
 
 # %% [markdown]
-# CURVES-READING
+# The losses settle close to $\log 2$ within the first hundreds of steps, jagged because each point is one
+# batch: in the later half $D$'s is {{final network, loss of D, later half | .3f}}, with a deviation of
+# {{final network, loss of D, deviation from step to step | .3f}} from point to point, $G$'s
+# {{final network, loss of G, later half | .3f}} and {{final network, loss of G, deviation from step to step | .3f}}. The
+# images improve all the time, which no loss shows. The **averaged** generator (its weights an
+# exponential moving average; for GANs studied by Yazıcı et al., 2019) is ahead of the one as it is from
+# the third epoch on, and runs smoothly where the other jumps. At the end, where the rate falls, the
+# two come together: small steps leave little to average.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Animation over the epochs: 24 images from the same fixed noise begin as blotches, become garments within a few epochs, and then change less and less."}}
 def frames():
@@ -296,7 +309,8 @@ def frames():
 figures.animation(frames(), fps=3)
 
 # %% [markdown]
-# FILM-READING
+# Kinds of garment can be told apart after the first epoch; outlines become clean next, then surfaces. The
+# same noise mostly stays the same kind of garment throughout.
 #
 # ## A convolution backwards, by hand
 #
@@ -451,13 +465,16 @@ for who in "dg":
     record.measure(f"recipe as it circulates: loss of {who.upper()}",
                    source.history[f"{who}_loss"][-1])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of twelve images. The recipe after two epochs: SOURCE-ALT. Ours after two epochs: garments with clear outlines."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of twelve images. The recipe after two epochs: dots at regular places, with bright blotches over some of them; no garment can be made out. Ours after two epochs: garments with clear outlines."}}
 figures.before_after({"the recipe": (source.history["samples"][-1][:12] + 1) / 2,
                       "ours": (final.history["samples"][cfg.source_epochs - 1][:12] + 1)
                       / 2});
 
 # %% [markdown]
-# SOURCE-READING
+# Dots at regular places, with blotches over them, at distance {{recipe as it circulates: Fréchet distance | .0f}}; ours, after as
+# many images, are clothes. The losses say who won: $D$ {{recipe as it circulates: loss of D | .2f}}, $G$
+# {{recipe as it circulates: loss of G | .1f}}. This is one run, and the beginning of a long training; what it becomes after
+# 150 epochs we have not seen.
 #
 # One thing can be measured before any training: how much of the noise arrives. After each
 # layer with an activation we take the standard deviation over a batch of noise, averaged over
@@ -491,7 +508,10 @@ for name, values in sizes.items():
     record.measure(f"signal at the output, {name}", values[-1])
 
 # %% [markdown]
-# SIGNAL-READING
+# In the recipe little of the noise arrives: a spread of {{signal at the output, the recipe | .3f}} is left at the output, so that at the
+# start all its images are nearly the same grey. Our generator without normalisation loses most of it, too
+# ({{signal at the output, ours, no norm | .3f}}); batch normalisation restores the signal after each layer
+# ({{signal at the output, ours | .2f}}). Whether that matters for the images is another question, and the next table answers it.
 #
 # ## What makes the difference?
 #
@@ -552,16 +572,27 @@ tables.table(("one change", "distance", "worse by", "smallest class", "loss of D
               "loss of G"), rows)
 
 # %% [markdown]
-# LADDER-READING
+# The interval after each difference is a 95 % t-interval over three pairs of games: wide, and honest. Two changes cost
+# most: Adam's usual betas ({{betas (0.9, 0.999): worse by | +.1f}} ± {{betas (0.9, 0.999): half of the interval | .1f}}) and the
+# small rate ({{rate 2e-4: worse by | +.1f}} ± {{rate 2e-4: half of the interval | .1f}}), both of the recipe. Then
+# kernel 3 ({{kernel 3, stride 2: worse by | +.1f}} ± {{kernel 3, stride 2: half of the interval | .1f}}), dropout in place of R1
+# ({{D held by dropout: worse by | +.1f}} ± {{D held by dropout: half of the interval | .1f}}), nothing in its place
+# ({{D held by nothing: worse by | +.1f}} ± {{D held by nothing: half of the interval | .1f}}) and no normalisation in $G$
+# ({{no norm in G: worse by | +.1f}} ± {{no norm in G: half of the interval | .1f}}): so the signal that fades does matter, but
+# less than the optimiser. For kernel 4 ({{kernel 4, stride 2: worse by | +.1f}} ± {{kernel 4, stride 2: half of the interval | .1f}}),
+# batch norm ({{D held by batch norm: worse by | +.1f}} ± {{D held by batch norm: half of the interval | .1f}}) and spectral norm
+# ({{D held by spectral norm: worse by | +.1f}} ± {{D held by spectral norm: half of the interval | .1f}}) in $D$ the interval holds zero:
+# no difference seen. Look at the losses: with batch norm in $D$ they are as far apart as anywhere in the table, and
+# the images are among the best.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Rows of twelve images from the same noise, one row for each of five entries of the ladder: LADDER-ALT."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Rows of twelve images from the same noise, one row for each of five entries of the ladder: all show garments; with kernel 3 a fine grid lies over some of them, and without a penalty edges are ragged."}}
 shown = ["ours", "kernel 3, stride 2", "no norm in G", "D held by nothing",
          "D held by dropout"]
 figures.before_after({name: (ladder[name][0].history["samples"][-1][:12] + 1) / 2
                       for name in shown});
 
 # %% [markdown]
-# LADDER-FIGURE-READING
+# By eye the rows are closer than by number; with kernel 3 a fine grid lies over some garments.
 #
 # **Two epochs are not a training.** A short race shows who starts fast. So the full network plays
 # once more, with nothing to hold $D$ back, beside the game that we know:
@@ -586,7 +617,12 @@ for name, game in both.items():
                    game.history["d_loss"][n - 1])
 
 # %% [markdown]
-# LOOSE-READING
+# In the first epoch the two are close ({{with R1, first epoch: Fréchet distance | .1f}} and
+# {{without, first epoch: Fréchet distance | .1f}}). After that the game with R1 goes on improving, to
+# {{with R1, last common epoch: Fréchet distance | .1f}}; the one without turns after a few epochs and ends at
+# {{without, last common epoch: Fréchet distance | .1f}}, while its $D$ becomes more and more certain
+# (loss {{without, last common epoch: loss of D | .2f}} against {{with R1, last common epoch: loss of D | .2f}}). One game of each kind,
+# and one change: here it is the penalty that makes a long training worth its time.
 #
 # ## What the spectrum shows
 #
@@ -607,7 +643,7 @@ ratios = {name: row_spectrum(generate(ladder[name][0].average, z)) / usual
 ratios["final"] = row_spectrum(generate(averaged, z)) / usual
 ratios["the recipe"] = row_spectrum(generate(source.g, z)) / usual
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: the ratio of power to that of real images over the frequency, on a logarithmic scale with a dashed line at 1, for five generators: SPECTRUM-ALT. Right: a zoomed crop of an image by the recipe."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: the ratio of power to that of real images over the frequency, on a logarithmic scale with a dashed line at 1, for five generators: the recipe lies far below 1 in between and has peaks at 7 and 14 waves, the highest nearly 6; all others stay close to 1, the final network closest. Right: a zoomed crop of an image by the recipe."}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.6), width_ratios=(2, 1))
 plots.curves(axes[0], ratios, xlabel="waves a row", ylabel="power, fake / real",
              yscale="log", reference={"real": 1.0}, legend=True)
@@ -619,7 +655,11 @@ for name, ratio in ratios.items():
     record.measure(f"power at 12 waves, {name} / real", ratio[12].item())
 
 # %% [markdown]
-# SPECTRUM-READING
+# The recipe has {{power at 14 waves, the recipe / real | .1f}} times the power of real images at 14 waves, and a second peak at 7,
+# the pattern of the layer before, enlarged once more; on the right it can be seen. The trained generators of the
+# ladder are close to real images there, kernel 3 ({{power at 14 waves, kernel 3, stride 2 / real | .2f}}) and kernel 4
+# ({{power at 14 waves, kernel 4, stride 2 / real | .2f}}) included, one generator each: they have learned to even out the
+# pattern that they begin with (exercise 4). Our final network has {{power at 14 waves, final / real | .2f}}.
 #
 # ## Walking through the noise
 #
@@ -644,12 +684,14 @@ middle = [(z0 + z1).norm().item() / 2 for z0, z1 in ends.split(2)]
 print("length of the middle: line", round(statistics.fmean(middle), 1),
       "arc", round(arc(*ends[:2], t)[5].norm().item(), 1))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four rows of ten images, each row a walk from one garment to another in small steps."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four rows of ten images, each row a walk in small steps: a pullover becomes a T-shirt and something like a bag, trousers dissolve into fragments, a plain jacket gets stripes, a boot becomes a bag and a shirt."}}
 walks = torch.cat([arc(z0, z1, t) for z0, z1 in ends.split(2)])
 figures.image_grid((generate(averaged, walks) + 1) / 2, columns=10);
 
 # %% [markdown]
-# WALK-READING
+# Each step changes a little: the generator has a continuous family of images. Where the kind changes, as in the first
+# row and the last, it passes quickly through what is neither. The second row ends in a fragment: not every noise gives
+# a garment.
 #
 # **Arithmetic.** The DCGAN paper found that directions in the noise have meanings. We test it
 # with a control. From many noises take the 500 whose images the judge finds most like a
@@ -695,11 +737,24 @@ figures.before_after({name: (generate(averaged, z) + 1) / 2
                       for name, z in moved.items()});
 
 # %% [markdown]
-# ARROW-READING
+# One arrow turns {{sneakers that 1 arrows turn into boots | .0%}} of the sneakers into boots, three
+# {{sneakers that 3 arrows turn into boots | .0%}}; a random one of the same length {{sneakers that 1 arrows turn into boots | floor .0%}} and
+# {{sneakers that 3 arrows turn into boots | floor .0%}}. So the direction is real, and nothing in the training asked for it. The
+# pictures add two things. The way is not always short: the first sneaker is a pullover before it is a boot. And at
+# three arrows the boots are nearly the *same* boot, white and with a heel: the arrow carries whatever boots have more
+# often than sneakers, and far from where noise usually lies there is less variety.
 #
 # ## Summary
 #
-# SUMMARY
+# * Convolutions share weights over all places; with chapter 3's game they come much closer to real clothes after a
+#   third of the images.
+# * A transposed convolution is a convolution of a row with holes. It computes even and odd places with different
+#   weights, so that a pattern of two pixels is there at the start, with even overlap too. Resize and convolve has none.
+# * Of ten single changes at two epochs, the optimiser's settings mattered most; for kernel 4, batch norm and spectral
+#   norm no difference was seen. A short race is not a training: without a penalty the same network got worse after the
+#   third epoch.
+# * Average the generator's weights, or let the rate fall: at the end both give nearly the same.
+# * What it cannot do: nobody can tell it *what* to make (chapter 5), and 28 x 28 is small (chapter 6).
 #
 # ## Exercises
 #
@@ -838,7 +893,9 @@ for name, layout, precision in (
 tables.table(("way", "milliseconds, forward and backward"), rows)
 
 # %% [markdown]
-# SPEED-READING
+# On these two cores, which compute fast in bfloat16, each way helps, the second more than the first; on another machine
+# it may be otherwise. The trainings above use channels last only: whether bfloat16 leaves the images as good was not
+# tested. The lesson is the procedure: change one line, warm up, take the median of many steps.
 #
 # ## References
 #
