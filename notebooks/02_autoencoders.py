@@ -137,7 +137,7 @@ x, held = train_x[:-n_held], train_x[-n_held:]  # 50,000 to learn from, 10,000 h
 test_x, test_y = test.images[: cfg.n_test].to(device), test.labels[: cfg.n_test]
 
 # %% [markdown]
-# Here is the whole of it. `nn.Flatten` lays the 28 rows of an image end to end,
+# `nn.Flatten` lays the 28 rows of an image end to end,
 # `nn.Unflatten` undoes that. A **ReLU** keeps what is above zero, $\max(0, a)$; the
 # **sigmoid** $1 / (1 + e^{-a})$ keeps the result between 0 and 1. For each batch: reconstruct
 # it, measure the error, ask autograd for the gradient of the error in every weight
@@ -170,7 +170,7 @@ figures.caption_source(ax.figure, test);
 
 # %% [markdown]
 # A few seconds of training, and each digit comes back from ten numbers, blurred but mostly
-# readable. How good is this, and what do the ten numbers know?
+# readable. How good is this?
 #
 # ## By hand, on four points
 #
@@ -191,7 +191,6 @@ for u in torch.tensor([[0.8, 0.6], [1.0, 0.0]]):
 # %% [markdown]
 # A code is a point's place along a direction; the error is what sticks out sideways. The
 # second direction ignores the vertical coordinate and loses more. Which one is best?
-# Training can find out, and for networks without non-linearity mathematics can, too.
 #
 # ## The linear autoencoder is PCA
 #
@@ -403,8 +402,7 @@ figures.caption_source(fig, train);
 # Untrained, the network is as bad as all grey, as expected; nearly all its weights sit next
 # to the pixels. The curves are those of one run: from the second epoch on the error is below
 # PCA's, and it falls until the rate has fallen to nothing. The errors on training and
-# held-out images stay close together: with 50,000 images and a bottleneck there is little
-# room for learning images by heart.
+# held-out images stay close together: it learns no images by heart.
 #
 # ## Convolutional: look at neighbourhoods
 #
@@ -440,9 +438,7 @@ figures.caption_source(fig, train);
 #
 # **Batch normalisation** (Ioffe and Szegedy, 2015) is one more part. For each channel it
 # subtracts the mean over the batch (and all places), divides by the standard deviation, and
-# lets two learned numbers choose scale and shift. (That it often helps is well
-# tested; why is disputed. Its authors thought that it stops inputs of layers from
-# drifting; Santurkar et al., 2018, found that it helps even where they drift.) A single
+# lets two learned numbers choose scale and shift. (It often helps; why is disputed: Santurkar et al., 2018.) A single
 # image has no batch, so the layer keeps a running average of both numbers and uses that
 # after `model.eval()`. Forget the `eval()`, and the result of an image depends on its
 # neighbours:
@@ -481,10 +477,9 @@ def convolutional(code_size):
     return autoencoder(encoder, decoder)
 
 # %% [markdown]
-# It has fewer than half as many weights as the stacked network, but it differs in its layers *and*
+# It differs from the stacked network in its layers *and*
 # in batch normalisation. To tell these apart, a third network stands between: stacked, with batch
-# normalisation. (What remains is a convolutional network against a dense one, its depth and widths
-# included.) All three are trained alike.
+# normalisation. (What remains is convolutional against dense, depth and widths included.) All three are trained alike.
 
 # %%
 builds = {"stacked": stacked,
@@ -503,8 +498,7 @@ figures.caption_source(fig, test);
 
 # %% [markdown]
 # PCA adds and subtracts ten fixed patterns; where they do not cancel, grey shadows stay. The
-# networks draw clean strokes, the last row the truest to the writer: look at loops, hooks and
-# slants. The errors on the test images, with the difference of the two networks of
+# networks draw clean strokes, the last row the truest to the writer. The errors on the test images, with the difference of the two networks of
 # a seed and its 95 % t-interval:
 
 # %% tags=["hide-input"]
@@ -574,8 +568,7 @@ for name in ("stacked", "stacked with batch norm"):
 # {{ReLU on the code, stacked: dead numbers | spread .1f}} over seeds), and its error rises by
 # {{ReLU on the code, stacked: rise of the MSE | .4f}}; but seeds differ so much that the interval printed
 # above holds zero: no difference seen. With batch normalisation there are
-# {{ReLU on the code, stacked with batch norm: dead numbers | .1f}}, and no difference is seen. What does the ReLU give in
-# return? Look at the living: the median one is above zero for
+# {{ReLU on the code, stacked with batch norm: dead numbers | .1f}}, and no difference is seen. The median living number is above zero for
 # {{ReLU on the code, stacked: share above zero | .1%}} of the images, where the ReLU does
 # nothing. Our codes have none.
 #

@@ -29,6 +29,7 @@ FOR_AXE = """() => {
     seen.has(kind) ? it.remove() : seen.add(kind);
   }
   document.querySelectorAll('mjx-container svg').forEach(it => it.replaceChildren());
+  document.getAnimations().forEach(it => it.cancel());  // what opens fades in
 }"""
 
 
