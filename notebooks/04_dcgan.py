@@ -289,14 +289,12 @@ for who, values in zip("DG", late):
                    values.std())
 
 # %% [markdown]
-# The losses settle close to $\log 2$ within the first hundreds of steps, jagged because each point is one
+# The losses draw near $\log 2$ over the first thousands of steps, jagged because each point is one
 # batch: in the later half $D$'s is {{final network, loss of D, later half | .3f}}, with a deviation of
 # {{final network, loss of D, deviation from step to step | .3f}} from point to point, $G$'s
-# {{final network, loss of G, later half | .3f}} and {{final network, loss of G, deviation from step to step | .3f}}. The
-# images improve all the time, which no loss shows. The **averaged** generator (its weights an
+# {{final network, loss of G, later half | .3f}} and {{final network, loss of G, deviation from step to step | .3f}}. Averaged images improve all along; losses just drift. The **averaged** generator (its weights an
 # exponential moving average; for GANs studied by Yazıcı et al., 2019) is ahead of the one as it is from
-# the third epoch on, and runs smoothly where the other jumps. At the end, where the rate falls, the
-# two come together: small steps leave little to average.
+# the third epoch on, and runs smoothly where the other jumps. At the end, where the rate falls, the two come together; small steps may be the reason.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Animation over the epochs: 24 images from the same fixed noise begin as blotches, become garments within a few epochs, and then change less and less."}}
 def frames():
@@ -423,8 +421,7 @@ ax.figure.set_size_inches(5, 3.8)
 # guarantee. In one dimension with kernel $w_0 \dots w_3$, outputs at even places are
 # $w_1 + w_3$ times the input and those at odd places $w_0 + w_2$: two different sums, unless
 # training makes them equal. In the image there are four such sums, one for each parity of row
-# and column. Only *resize and convolve* uses the same weights at every place, and keeps even
-# what is even. This is a statement about a layer before training. Whether a trained generator
+# and column. *Resize and convolve* has the same sum at every place, and keeps even what is even. This is a statement about a layer before training. Whether a trained generator
 # shows it we shall measure.
 #
 # ## A recipe that falls short
@@ -511,7 +508,7 @@ for name, values in sizes.items():
 # In the recipe little of the noise arrives: a spread of {{signal at the output, the recipe | .3f}} is left at the output, so that at the
 # start all its images are nearly the same grey. Our generator without normalisation loses most of it, too
 # ({{signal at the output, ours, no norm | .3f}}); batch normalisation restores the signal after each layer
-# ({{signal at the output, ours | .2f}}). Whether that matters for the images is another question, and the next table answers it.
+# ({{signal at the output, ours | .2f}}). Whether that matters for the images is another question; the next table gives a hint.
 #
 # ## What makes the difference?
 #
@@ -578,8 +575,7 @@ tables.table(("one change", "distance", "worse by", "smallest class", "loss of D
 # kernel 3 ({{kernel 3, stride 2: worse by | +.1f}} ± {{kernel 3, stride 2: half of the interval | .1f}}), dropout in place of R1
 # ({{D held by dropout: worse by | +.1f}} ± {{D held by dropout: half of the interval | .1f}}), nothing in its place
 # ({{D held by nothing: worse by | +.1f}} ± {{D held by nothing: half of the interval | .1f}}) and no normalisation in $G$
-# ({{no norm in G: worse by | +.1f}} ± {{no norm in G: half of the interval | .1f}}): so the signal that fades does matter, but
-# less than the optimiser. For kernel 4 ({{kernel 4, stride 2: worse by | +.1f}} ± {{kernel 4, stride 2: half of the interval | .1f}}),
+# ({{no norm in G: worse by | +.1f}} ± {{no norm in G: half of the interval | .1f}}): which may be the fading signal, or the norm's other effects. For kernel 4 ({{kernel 4, stride 2: worse by | +.1f}} ± {{kernel 4, stride 2: half of the interval | .1f}}),
 # batch norm ({{D held by batch norm: worse by | +.1f}} ± {{D held by batch norm: half of the interval | .1f}}) and spectral norm
 # ({{D held by spectral norm: worse by | +.1f}} ± {{D held by spectral norm: half of the interval | .1f}}) in $D$ the interval holds zero:
 # no difference seen. Look at the losses: with batch norm in $D$ they are as far apart as anywhere in the table, and
@@ -658,8 +654,8 @@ for name, ratio in ratios.items():
 # The recipe has {{power at 14 waves, the recipe / real | .1f}} times the power of real images at 14 waves, and a second peak at 7,
 # the pattern of the layer before, enlarged once more; on the right it can be seen. The trained generators of the
 # ladder are close to real images there, kernel 3 ({{power at 14 waves, kernel 3, stride 2 / real | .2f}}) and kernel 4
-# ({{power at 14 waves, kernel 4, stride 2 / real | .2f}}) included, one generator each: they have learned to even out the
-# pattern that they begin with (exercise 4). Our final network has {{power at 14 waves, final / real | .2f}}.
+# ({{power at 14 waves, kernel 4, stride 2 / real | .2f}}) included, one generator each; ours is farther off, at
+# {{power at 14 waves, ours / real | .2f}}. No such peak is left: the pattern of the start (exercise 4) is largely gone. Our final network has {{power at 14 waves, final / real | .2f}}.
 #
 # ## Walking through the noise
 #
@@ -689,8 +685,8 @@ walks = torch.cat([arc(z0, z1, t) for z0, z1 in ends.split(2)])
 figures.image_grid((generate(averaged, walks) + 1) / 2, columns=10);
 
 # %% [markdown]
-# Each step changes a little: the generator has a continuous family of images. Where the kind changes, as in the first
-# row and the last, it passes quickly through what is neither. The second row ends in a fragment: not every noise gives
+# Most steps change little; in the last row one step turns a boot into a bag. Where the kind changes, what lies
+# between is passed quickly. The second row ends in a fragment: not every noise gives
 # a garment.
 #
 # **Arithmetic.** The DCGAN paper found that directions in the noise have meanings. We test it
@@ -746,14 +742,13 @@ figures.before_after({name: (generate(averaged, z) + 1) / 2
 #
 # ## Summary
 #
-# * Convolutions share weights over all places; with chapter 3's game they come much closer to real clothes after a
-#   third of the images.
-# * A transposed convolution is a convolution of a row with holes. It computes even and odd places with different
-#   weights, so that a pattern of two pixels is there at the start, with even overlap too. Resize and convolve has none.
-# * Of ten single changes at two epochs, the optimiser's settings mattered most; for kernel 4, batch norm and spectral
-#   norm no difference was seen. A short race is not a training: without a penalty the same network got worse after the
+# * Convolutions share weights over all places; with batches of 64 and a falling rate they came much closer to
+#   real clothes in a third of the images.
+# * A transposed convolution is a convolution of a row with holes. The weights of even and odd places differ in sum, so that a pattern of two pixels is there at the start, with even overlap too. Resize and convolve has none.
+# * Of nine single changes at two epochs, betas and rate cost most; for kernel 4, batch or spectral norm
+#   in $D$ no difference was seen. A short race is not a training: without a penalty the same network got worse after the
 #   third epoch.
-# * Average the generator's weights, or let the rate fall: at the end both give nearly the same.
+# * With a falling rate, averaged weights lead midway, but at the end hardly.
 # * What it cannot do: nobody can tell it *what* to make (chapter 5), and 28 x 28 is small (chapter 6).
 #
 # ## Exercises
