@@ -5,16 +5,11 @@ networks of chapter 2, chapters 5 and 6 with this game of chapter 3, and chapter
 these players of chapter 4.
 """
 
-import itertools
-from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.parametrizations import spectral_norm
-
-from genlab_helpers import runtime
 
 
 def check_points(x, n_clusters, max_iter, tol):
@@ -210,127 +205,3 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z):
         return self.layers(z)
-
-
-def leaky():
-    """Return the activation of most networks here: slope 0.2 below zero."""
-    return nn.LeakyReLU(0.2)
-
-
-class Game:
-    """Two players and all that the next step depends on."""
-
-    parts = ("g", "d", "g_opt", "d_opt")
-
-    def __init__(self, g, d, noise, noise_size, rates, betas, seed=0):
-        self.g, self.d, self.noise, self.noise_size = g, d, noise, noise_size
-        adam = partial(torch.optim.Adam, betas=betas, fused=True)
-        self.g_opt = adam(g.parameters(), lr=rates[0])
-        self.d_opt = adam(d.parameters(), lr=rates[1])
-        self.rng = torch.Generator().manual_seed(seed)
-        self.fixed = self.draw_noise(64, torch.Generator().manual_seed(1))
-        kinds = ("d_loss", "g_loss", "seconds", "samples", "watched")
-        self.history = {kind: [] for kind in kinds}
-
-    def draw_noise(self, n, generator):
-        z = self.noise(n, self.noise_size, generator=generator)
-        return z.to(next(self.g.parameters()).device)
-
-    def step(self, real):
-        """Let both players learn once, from real images (B, 1, 28, 28): losses (2,)."""
-        from genlab_helpers.recap import discriminator_step, generator_step
-
-        z = self.draw_noise(len(real), self.rng)
-        d_loss = discriminator_step(self.g, self.d, self.d_opt, real, z)
-        z = self.draw_noise(len(real), self.rng)
-        return torch.stack((d_loss, generator_step(self.g, self.d, self.g_opt, z)))
-
-    def epoch(self, x, batch_size):
-        """Play through images x (N, 1, 28, 28) once, in a new order."""
-        total = torch.zeros(2, device=x.device)
-        for rows in torch.randperm(len(x), generator=self.rng).split(batch_size):
-            total += len(rows) * self.step(x[rows.to(x.device)])
-        d_loss, g_loss = (total / len(x)).tolist()
-        self.history["d_loss"].append(d_loss)
-        self.history["g_loss"].append(g_loss)
-        self.history["samples"].append(draw(self.g, self.fixed).cpu())
-
-    def state_dict(self):
-        parts = {name: getattr(self, name).state_dict() for name in self.parts}
-        random = dict(rng=self.rng.get_state(), dropout=torch.get_rng_state())
-        return parts | random | dict(history=self.history)
-
-    def load_state_dict(self, state):
-        for name in self.parts:
-            getattr(self, name).load_state_dict(state[name])
-        self.rng.set_state(state["rng"])
-        torch.set_rng_state(state["dropout"])
-        self.history = state["history"]
-
-
-@torch.inference_mode()
-def draw(generator, z):
-    """Images from noise z (N, noise_size), with dropout and the like switched off."""
-    generator.eval()
-    images = torch.cat([generator(part) for part in z.split(1000)])
-    generator.train()
-    return images
-
-
-def play(game, x, epochs, batch_size, checkpoint, watch=None):
-    """Play until `epochs` are done, from the checkpoint on if there is one.
-
-    watch: is given the generator after each epoch; what it returns is kept.
-    """
-    if saved := checkpoint.load():
-        game.load_state_dict(saved)
-    while len(game.history["seconds"]) < epochs:
-        with runtime.Stopwatch(x.device) as stopwatch:
-            game.epoch(x, batch_size)
-        game.history["seconds"].append(stopwatch.seconds)
-        if watch:
-            game.history["watched"].append(watch(game.g))
-        checkpoint.save(**game.state_dict())
-    return game
-
-
-STEPS = ((3, 1, 0), (3, 2, 0), (3, 2, 0), (2, 2, 1))  # kernel, stride, padding
-
-
-def conv_generator(noise_size, channels, norm=False):
-    """Noise (B, noise_size) -> images (B, 1, 28, 28) in [-1, 1], in four steps."""
-    widths = (noise_size, 2 * channels, 2 * channels, channels)
-    layers = [nn.Unflatten(1, (noise_size, 1, 1))]
-    for step, (inputs, outputs) in zip(STEPS[:3], itertools.pairwise(widths)):  # noqa: B905
-        layers += [nn.ConvTranspose2d(inputs, outputs, *step)]
-        layers += [nn.BatchNorm2d(outputs)] if norm else []
-        layers += [leaky()]
-    return nn.Sequential(*layers, nn.ConvTranspose2d(channels, 1, *STEPS[3]), nn.Tanh())
-
-
-def conv_discriminator(channels, dropout=0.0, norm=None):
-    """Images (B, 1, 28, 28) -> logits (B, 1), by way of 14, 7 and 4 pixels a side."""
-    layers, widths = [], (1, channels, 2 * channels, 2 * channels)
-    for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
-        conv = nn.Conv2d(inputs, outputs, 3 if i == 2 else 4, stride=2, padding=1)
-        layers += [spectral_norm(conv) if norm == "spectral" else conv]
-        layers += [nn.BatchNorm2d(outputs)] if norm == "batch" and i > 0 else []
-        layers += [leaky(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * channels * 16, 1))
-
-
-def resize_generator(noise_size, channels):
-    """As conv_generator, but each enlargement is a resize before a convolution."""
-    layers = [
-        nn.Unflatten(1, (noise_size, 1, 1)),
-        nn.ConvTranspose2d(noise_size, 2 * channels, 3),
-    ]  # (B, 2 channels, 3, 3)
-    widths = (2 * channels, 2 * channels, channels, 1)
-    for side, (inputs, outputs) in zip((7, 14, 28), itertools.pairwise(widths)):  # noqa: B905
-        layers += [
-            nn.BatchNorm2d(inputs),
-            leaky(),
-            nn.Upsample(size=side),
-            nn.Conv2d(inputs, outputs, 3, padding=1),
-        ]
-    return nn.Sequential(*layers, nn.Tanh())

@@ -164,7 +164,7 @@ def _attributes(table: Path, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
 
 
 def _stand_in(why: str, most: int, side: int, limit: int | None) -> FaceSet:
-    name, started = "drawn faces (stand-in for CelebA)", time.perf_counter()
+    name, started = "cartoon faces (stand-in for CelebA)", time.perf_counter()
     count, drawn = min(most, limit or most), max(32, 2 ** (side - 1).bit_length())
     print(note := f"{why}\nSTAND-IN: {name}, {count:,} images.")
     images, attributes = draw_faces(count, side=drawn)  # whose side is a power of two

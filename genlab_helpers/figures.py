@@ -41,16 +41,17 @@ def image_grid(images, *, columns, titles=(), ax=None, value_range=(0.0, 1.0)) -
     """Draw N images row by row, as a grid with white gaps.
 
     images: (N, H, W), (N, 1, H, W) or (N, 3, H, W), uint8 in 0..255 or floats in
-    `value_range` (what lies outside is clipped for display). titles: N short texts
-    above the images. Without `ax` a figure of the right height is made. Raises
-    ValueError for other images, columns < 1, or a number of titles that is not N.
+    `value_range`, clipped for display. titles: N short texts above the images; where
+    only the first row has any, they head the columns. Raises ValueError for other
+    images, columns < 1, or a number of titles that is not N.
     """
     tiles = _tiles(images, value_range)
     count, width = len(tiles), tiles.shape[2]
     if columns < 1 or len(titles) not in (0, count):
         raise ValueError("columns must be >= 1, and titles one an image, or none")
     inches = WIDTH if ax is None else ax.get_position().width * ax.figure.get_figwidth()
-    room = int(np.ceil(0.28 / (inches / columns) * width)) if len(titles) else 0
+    room = int(np.ceil(0.28 / (inches / columns) * width))
+    room *= any(titles[columns if count > columns else 0 :])
     ax, step_y, step_x = _mosaic(ax, tiles, columns, room, 1.0)
     for i, title in enumerate(titles):
         x = i % columns * step_x + width / 2
@@ -106,7 +107,7 @@ def _mosaic(ax, tiles, columns, room, share) -> tuple[Axes, int, int]:
 
 
 def animation(frames: Iterable[Figure], *, fps: float = 6, width: int = 700) -> Image:
-    """Turn figures into a looping GIF that any page plays; the last is held for 2 s.
+    """Turn figures into a GIF that any page plays, once; the last frame stays.
 
     frames: figures of one size; each is closed once drawn, so that a generator
     keeps one open at a time. fps: frames a second, at most 50. width: pixels.
@@ -125,9 +126,8 @@ def animation(frames: Iterable[Figure], *, fps: float = 6, width: int = 700) -> 
     palette.putpalette(colours.ravel().tolist())
     plain = {"palette": palette, "dither": Pillow.Dither.NONE}
     first, *others = (picture.quantize(**plain) for picture in pictures)
-    times = [round(1000 / fps)] * len(others) + [2000]  # milliseconds
-    file, gif = io.BytesIO(), {"append_images": others, "duration": times, "loop": 0}
-    first.save(file, "gif", save_all=True, **gif)
+    gif = {"append_images": others, "duration": round(1000 / fps)}  # milliseconds
+    first.save(file := io.BytesIO(), "gif", save_all=True, **gif)
     return Image(data=file.getvalue(), format="gif")
 
 

@@ -6,13 +6,26 @@ metadata (`recap=["name"]`). Above each group stand its chapter and section.
 
 import itertools
 import math
+import numpy as np
 import torch
 import torch.nn.functional as F
 from functools import partial
+from scipy.stats import t as student
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.optim.swa_utils import AveragedModel
-from genlab_helpers.earlier import check_points, BLOCK, block_size, squared_gaps, assign, own_gaps, total, carry, update, random_start, plus_plus_start, STARTS, start, KMeans, kmeans, best_of, check_shape, ConvEncoder, ConvDecoder, leaky, Game, draw, play, STEPS, conv_generator, conv_discriminator, resize_generator  # noqa: F401
+from torch.utils.data import TensorDataset
+from genlab_helpers.earlier import check_points, BLOCK, block_size, squared_gaps, assign, own_gaps, total, carry, update, random_start, plus_plus_start, STARTS, start, KMeans, kmeans, best_of, check_shape, ConvEncoder, ConvDecoder  # noqa: F401
+
+
+# ---- 02_autoencoders: Convolutional: look at neighbourhoods
+
+
+def paired(first, second):
+    """Mean of the differences of paired results, and half of its 95 % t-interval."""
+    gaps = np.subtract(first, second)
+    scale = student.ppf(0.975, len(gaps) - 1) / math.sqrt(len(gaps))
+    return gaps.mean(), scale * gaps.std(ddof=1)
 
 
 # ---- 03_gan: The game on one number
@@ -216,7 +229,66 @@ def arc(z0, z1, t):
     return (((1 - t) * angle).sin() * z0 + (t * angle).sin() * z1) / angle.sin()
 
 
-# ---- 06_gan_faces: A network that fits
+# ---- 05_cgan: A label for both players
+
+
+class Labelled(TensorDataset):
+    """Images (N, 1, 28, 28) and one-hot labels (N, 10); [rows] gives both."""
+
+    @property
+    def device(self):
+        return self.tensors[0].device
+
+
+# ---- 05_cgan: The players
+
+
+def with_label(z, labels):
+    """Noise (N, noise_size) and one-hot labels (N, 10) -> (N, noise_size + 10)."""
+    if z.ndim != 2 or labels.shape != (len(z), 10):
+        raise ValueError(f"noise {tuple(z.shape)} and labels {tuple(labels.shape)} do"
+                         " not fit: use (N, noise_size) and (N, 10)")
+    return torch.cat((z, labels.to(z.device)), dim=1)
+
+
+# ---- 05_cgan: The step
+
+
+class ConditionalGAN(ConvGAN):
+    """The game of chapter 4 in which every image, real or fake, has a label."""
+
+    def noise_for(self, labels):
+        return with_label(self.draw_noise(len(labels), self.rng), labels)
+
+    def labels_of_fakes(self, labels):
+        return labels  # those of the real images
+
+    def step(self, batch):
+        """Let both players learn once, from images and one-hot labels: losses (2,)."""
+        real, labels = batch
+        asked = self.labels_of_fakes(labels)
+        self.set_rates()
+        fake = self.g(self.noise_for(asked)).detach()
+        d_loss = (bce(self.d(real, labels), 1.0) + bce(self.d(fake, asked), 0.0)) / 2
+        extra = 0.0
+        if self.penalty and self.average.n_averaged % 4 == 0:
+            extra = self.penalty * steepness(lambda x: self.d(x, labels), real)
+        self.d_opt.zero_grad()
+        (d_loss + extra).backward()
+        self.d_opt.step()
+
+        g_loss = bce(self.d(self.g(self.noise_for(asked)), asked), 1.0)
+        self.g_opt.zero_grad()
+        g_loss.backward()
+        self.g_opt.step()
+        self.average.update_parameters(self.g)
+        return self.keep(torch.stack((d_loss, g_loss)).detach())
+
+
+# ---- 06_gan_faces: Two players
+
+
+LEAKY = partial(nn.LeakyReLU, 0.2)
 
 
 def group(channels):
@@ -232,27 +304,26 @@ def face_widths(side, channels):
     return [channels * min(8, 2**i) for i in reversed(range(doublings))]
 
 
-def face_generator(noise_size, channels, side=64, norm=nn.BatchNorm2d, act=leaky,
-                   kernel=4):
+def face_generator(noise_size, channels, side=64, norm=nn.BatchNorm2d, act=LEAKY):
     """Noise (B, noise_size) -> images (B, 3, side, side) in [-1, 1]."""
-    widths, step = face_widths(side, channels), (kernel, 2, kernel // 2 - 1)
+    widths = face_widths(side, channels)
     layers = [nn.Unflatten(1, (noise_size, 1, 1)),
               nn.ConvTranspose2d(noise_size, widths[0], 4)]  # (B, widths[0], 4, 4)
     for inputs, outputs in itertools.pairwise([*widths, 3]):  # each doubles the side
-        layers += [norm(inputs), act(), nn.ConvTranspose2d(inputs, outputs, *step)]
+        layers += [norm(inputs), act(), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)]
     return nn.Sequential(*layers, nn.Tanh())
 
 
-def face_discriminator(channels, side=64, norm=nn.BatchNorm2d, act=leaky, kernel=4):
+def face_discriminator(channels, side=64, norm=nn.Identity, act=LEAKY):
     """Images (B, 3, side, side) in [-1, 1] -> logits (B, 1)."""
-    widths, step = face_widths(side, channels)[::-1], (kernel, 2, kernel // 2 - 1)
-    layers = [nn.Conv2d(3, channels, *step), act()]  # (B, channels, side / 2, ...)
+    widths = face_widths(side, channels)[::-1]
+    layers = [nn.Conv2d(3, channels, 4, 2, 1), act()]  # (B, channels, side / 2, ...)
     for inputs, outputs in itertools.pairwise(widths):
-        layers += [nn.Conv2d(inputs, outputs, *step), norm(outputs), act()]
+        layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), norm(outputs), act()]
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4), nn.Flatten())
 
 
-# ---- 06_gan_faces: Few faces
+# ---- 06_gan_faces: Deeper
 
 
 def shift(x, rng):

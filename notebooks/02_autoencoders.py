@@ -501,7 +501,7 @@ figures.caption_source(fig, test);
 # networks draw clean strokes, the last row the truest to the writer. The errors on the test images, with the difference of the two networks of
 # a seed and its 95 % t-interval:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] recap=["paired"]
 def paired(first, second):
     """Mean of the differences of paired results, and half of its 95 % t-interval."""
     gaps = np.subtract(first, second)

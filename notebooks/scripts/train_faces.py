@@ -261,7 +261,7 @@ class Training:
         state = {name: getattr(self, name).state_dict() for name in self.parts}
         torch.save(state | dict(history=self.history, made_with=self._facts()), content)
         z = torch.randn(64, NOISE_SIZE, generator=seeded(1))
-        x = recap.draw(self.average, z.to(self.team.device))  # in [-1, 1]
+        x = recap.generate(self.average, z.to(self.team.device))  # in [-1, 1]
         save_image(x, sheet, format="png", normalize=True, value_range=(-1, 1))
         kind = "stand_in_" if self.pictures.is_stand_in else ""
         name = f"{kind}{len(self.history['d_loss']):04}.png"

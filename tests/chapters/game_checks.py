@@ -123,6 +123,19 @@ def exported(stem, name):
     }
 
 
+def card(stem):
+    """Read the measurements of the published run: name -> value."""
+    notebook = json.loads((lift.NOTEBOOKS / f"{stem}.ipynb").read_text("utf-8"))
+    (found,) = (
+        value
+        for cell in notebook["cells"]
+        for output in cell.get("outputs", [])
+        for kind, value in output.get("data", {}).items()
+        if "genlab" in kind
+    )
+    return {part["name"]: part["value"] for part in found["measurements"]}
+
+
 # ------------------------------------------------------------------------------- games
 
 

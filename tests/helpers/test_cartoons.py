@@ -8,7 +8,6 @@ import PIL
 import pytest
 import torch
 
-from genlab_helpers import drawn_faces
 from genlab_helpers.cartoons import ATTRIBUTES, CANVAS, INK, _Face, draw_faces, mix
 
 N, SIDE, SEED = 150, 64, 11
@@ -68,7 +67,7 @@ def test_what_is_drawn(drawn):
 
 
 def test_a_face_depends_on_seed_and_index_alone(drawn):
-    few = drawn_faces.draw_faces(4, SIDE, SEED)  # by the old name
+    few = draw_faces(4, SIDE, SEED)
     halves = torch.nn.functional.avg_pool2d(drawn.images[:4].float(), 2)
     assert (few.images - halves).abs().max() <= 1
     for name, values in few.attributes.items():

@@ -189,7 +189,7 @@ def test_without_celeba_cartoons_say_what_they_are(place, monkeypatch, capsys):
         found, said = faces(side=side, limit=3), capsys.readouterr().out
         assert found.is_stand_in
         assert reason in said
-        assert "STAND-IN: drawn faces (stand-in for CelebA), 3 images" in said
+        assert "STAND-IN: cartoon faces (stand-in for CelebA), 3 images" in said
         assert found.images.shape == (3, 3, side, side)
         assert len(set(found.names)) == len(found.attributes["glasses"]) == 3
         monkeypatch.setenv("GENLAB_PROFILE", "smoke")  # which looks nowhere
