@@ -519,7 +519,7 @@ tables.table(("trait", "rare, held out", "rare, generated", "spread, generated /
 # %% [markdown]
 # Three of four say a little: faces lit from one side and bright or dark backgrounds are made less often than they occur ({{rare by light from one side, generated | .1%}} and
 # {{rare by brightness of the background, generated | .1%}} where the training faces have a tenth), and their spread is smaller, {{spread of light from one side, generated / training | .2f}} and
-# {{spread of brightness of the background, generated / training | .2f}} of the real one. For the brightness of the face no difference is seen. Very warm and very cold colours are made *more* often ({{rare by warmth, generated | .1%}}): those are the coloured
+# {{spread of brightness of the background, generated / training | .2f}} of the real one. For the brightness of the face no difference is seen. Very warm and very cold colours are made *more* often ({{rare by warmth, generated | .1%}}), perhaps by the coloured
 # patches among the failures. So this network hardly narrows what we measured. It says nothing about what we did not measure, such as age or glasses, nor about *how well* a rare face is made; the failures above are a hint.
 #
 # ## What helped?
@@ -555,8 +555,8 @@ for name, values in results.items():
 tables.table(("network", "Fréchet distance / floor", "difference"), rows)
 
 # %% [markdown]
-# **Small mini-batches** are what matters most here: with 32 images a step, and a quarter of the steps, the faces are {{ladder, mini-batches of 32: difference | .0f}} ± {{ladder, mini-batches of 32: half of the interval | .0f}} floors farther away after the same images. (A step with 8
-# images is not four times as fast: per second the lead is smaller.) **GELU** costs {{ladder, GELU for LeakyReLU: difference | .0f}} ± {{ladder, GELU for LeakyReLU: half of the interval | .0f}} at this rate and after this time; what it does in a longer training, or with a
+# **Small mini-batches** matter much here: with 32 images a step, and a quarter of the steps, the faces are {{ladder, mini-batches of 32: difference | .0f}} ± {{ladder, mini-batches of 32: half of the interval | .0f}} floors farther away after the same images. (The images
+# are equal here, not the seconds.) **GELU** costs {{ladder, GELU for LeakyReLU: difference | .0f}} ± {{ladder, GELU for LeakyReLU: half of the interval | .0f}} at this rate and after this time; what it does in a longer training, or with a
 # rate of its own, is not tested. Whether **spectral normalisation** holds $D$ makes no difference that we can see so early, nor does averaging. Two epochs are a sixteenth of our training, so this ranks beginnings, not ends.
 #
 # ## Count before you train
