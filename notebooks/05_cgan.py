@@ -502,13 +502,13 @@ for i, (ax, label) in enumerate(zip(axes, ("seconds", "images seen"))):
     ax.axhline(ceiling, color=figures.QUIET, linestyle="--")
     ax.set(xlabel=label, xscale="log")
 axes[0].set_ylabel("conditional accuracy")
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4);
 
 # %% [markdown]
 # Per image seen (right), the smaller mini-batch is ahead: single images are at 0.6 when batch 64 has not begun to move. Per second (left) the
 # order is another. Batch 64 passes {{images a second, smallest mini-batch / one by one | .0f}} times as many images a second as single images, yet reaches their best accuracy,
 # {{accuracy that single images reached | .2f}}, only {{time to equal accuracy, one by one / smallest mini-batch | .0f}} times sooner: it needs more images for it. And larger is not better for ever: from 64 to 512 the
-# images a second only double on these two cores, while an epoch has an eighth of the steps; batch 512 does not get there in six epochs. This is one seed; the rates were chosen among three or four, by one short trial
+# images a second at most about double on these two cores, while an epoch has an eighth of the steps; batch 512 does not get there in six epochs. This is one seed; the rates were chosen among three or four, by one short trial
 # each, and on a GPU the speeds are others.
 #
 # ## Three claims, tested
@@ -636,7 +636,7 @@ for colour, name in zip(figures.PALETTE, ("with labels", "without labels")):
         ax.annotate("", end, start, arrowprops=dict(arrowstyle="->", color=colour))
     ax.annotate("1", points[0], (4, 4), textcoords="offset points", color=colour)
 ax.set(xlabel="mean loss of D", ylabel="Fréchet distance", yscale="log")
-ax.legend()
+ax.legend();
 
 # %% [markdown]
 # With labels the images get better as the loss rises, from epoch to epoch, until it reaches 0.40; after that the loss *falls* a little and the images still get better. Without labels
