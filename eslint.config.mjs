@@ -1,5 +1,5 @@
 // How the site's scripts are checked; `make lint` runs it.
-const names = `GenLab genlabData addEventListener document window location history matchMedia atob
+const names = `GenLab genlabData genlabResults addEventListener document window location history matchMedia atob
   devicePixelRatio ResizeObserver MutationObserver IntersectionObserver OffscreenCanvas
   Image ImageData getComputedStyle setTimeout clearTimeout URLSearchParams`;
 

@@ -54,23 +54,6 @@ PACKAGES = (
         folder="mathjax",
         files=("es5/tex-svg.js", "LICENSE"),
     ),
-    Package(
-        name="requirejs",
-        version="2.3.7",
-        sha512="DouTG8T1WanGok6Qjg2SXuCMzszOo0eHeH9hDZ5Y4x8Je+9JB38HdTLT4/VA8OaU"
-        "hBa0JPVHJ0pyBkM1z+pDsw==",
-        folder="requirejs",
-        files=("require.js",),
-        licence="_static/licences/requirejs.txt",
-    ),
-    Package(
-        name="@jupyter-widgets/html-manager",
-        version="1.0.14",
-        sha512="wglgQQ+VMj+MBKkTttdeoMtOah/H2A1w5GU1OAVXmDQqZYTK6C+oHZjQMxcNezIp"
-        "iqUjC1YHKOo5XdP3ENvBng==",
-        folder="html-manager",
-        files=("dist/embed-amd.js", "dist/embed.js.LICENSE.txt", "LICENSE"),
-    ),
 )
 
 

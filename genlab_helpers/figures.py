@@ -106,11 +106,14 @@ def _mosaic(ax, tiles, columns, room, share) -> tuple[Axes, int, int]:
     return ax, high, wide
 
 
-def animation(frames: Iterable[Figure], *, fps: float = 6, width: int = 700) -> Image:
+def animation(
+    frames: Iterable[Figure], *, fps: float = 6, width: int = 700, colours: int = 64
+) -> Image:
     """Turn figures into a GIF that any page plays, once; the last frame stays.
 
     frames: figures of one size; each is closed once drawn, so that a generator
     keeps one open at a time. fps: frames a second, at most 50. width: pixels.
+    colours: in all, up to 256; few keep the file small.
     """
     if not 0 < fps <= 50:
         raise ValueError(f"fps must be above 0 and at most 50, got {fps}")
@@ -118,9 +121,9 @@ def animation(frames: Iterable[Figure], *, fps: float = 6, width: int = 700) -> 
     pictures = [Pillow.open(io.BytesIO(png)).convert("RGB") for png in drawn]
     if len({picture.size for picture in pictures}) != 1:
         raise ValueError("animation needs at least one frame, and all of one size")
-    # One palette of few colours for all frames keeps the file small and stops flicker.
+    # One palette for all frames stops flicker.
     sheet = Pillow.fromarray(np.concatenate(pictures[:: -(-len(pictures) // 12)]))
-    palette = sheet.quantize(64, method=Pillow.Quantize.MEDIANCUT)
+    palette = sheet.quantize(colours, method=Pillow.Quantize.MEDIANCUT)
     colours = np.array(palette.getpalette()).reshape(-1, 3)
     colours[colours.min(axis=1) > 243] = 255  # the background stays pure white
     palette.putpalette(colours.ravel().tolist())

@@ -152,21 +152,17 @@ def vgg19(last: str = "conv5_1", device: torch.device | str = "cpu") -> Network:
     return found
 
 
-def obtained(entry: dict, urls: list[str]) -> tuple[Path, str]:
-    """Return the path of an entry's weights, and where they are from; see `obtain`."""
-    hub = Path(torch.hub.get_dir(), "checkpoints")
-    return obtain(f"weights/{entry['file']}", urls, entry["sha256"], [hub])
-
-
 def _filled(name: str, layers: nn.Sequential) -> Network:
     """Return random layers as a network, with the best weights that can be had."""
     count = sum(p.numel() for p in layers.eval().requires_grad_(False).parameters())
     facts = dict(split="weights", count=count, layers=layers)
     numbered = nn.Sequential(*layers)  # torchvision's names
+    hub = Path(torch.hub.get_dir(), "checkpoints")
     why = "The smoke profile uses no real weights. "
     for entry in known(name, "weights") if profile() != "smoke" else []:
         try:
-            path, source = obtained(entry, [entry["url"]] if "url" in entry else [])
+            file, urls = f"weights/{entry['file']}", [*filter(None, [entry.get("url")])]
+            path, source = obtain(file, urls, entry["sha256"], [hub])
         except DownloadError as error:
             why = f"{error}\n"
             continue

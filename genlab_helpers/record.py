@@ -95,8 +95,8 @@ class RunRecord:
 
         arrays: label -> tensor or array, rounded to float16, or a Pillow image. A
         script, name.js, sets ``genlabData["<chapter>/<name>"]`` to the arrays' shapes
-        and numbers, little-endian, row by row, and to the images as PNG, all in
-        base64; at most 2 MB, and not in ``smoke``.
+        and numbers, little-endian, row by row, and to the images, as JPEG if they are
+        RGB, else as PNG, all in base64; at most 2 MB, and not in ``smoke``.
         """
         file = f"{name}.js"
         _refuse_used(file, [old["file"] for old in self._facts["exports"]])
@@ -105,8 +105,9 @@ class RunRecord:
         packed = {}
         for label, values in arrays.items():
             if isinstance(values, Image.Image):
-                values.save(png := io.BytesIO(), "PNG", optimize=True)
-                packed[label] = {"png": base64.b64encode(png.getvalue()).decode()}
+                form = "jpeg" if values.mode == "RGB" else "png"
+                values.save(encoded := io.BytesIO(), form, optimize=True, quality=85)
+                packed[label] = {form: base64.b64encode(encoded.getvalue()).decode()}
                 continue
             array = to_numpy(values)
             if not array.size or not (abs(array) <= 65_504).all():  # nor NaN

@@ -246,8 +246,9 @@ class FaceGAN(ConvGAN):
 # ```{admonition} A trap that many programs have
 # :class: warning
 # It is tempting to put the whole step into one `autocast` block. But `autocast` keeps the 16-bit copies of the weights that it
-# has made until its block ends. After $D$ has learned, the generator would still be judged by the *old* $D$. So: around the
-# forward pass and the loss, and around nothing else.
+# has made until its block ends. After a plain $D$ has learned, the generator would still be judged by the *old* $D$. (Under spectral
+# normalisation, which comes next, weights are computed anew each time and only the biases would be old; do not rely on that.) So:
+# around the forward pass and the loss, and around nothing else.
 # ```
 #
 # Here is the trap in five lines. The layer's weights change in the block, and its answer does not:
@@ -414,9 +415,9 @@ record.measure("our network: Fréchet distance / floor",
 tables.table(("faces", "SqueezeNet", "/ floor", "VGG19", "/ floor"), rows)
 
 # %% [markdown]
-# On SqueezeNet's scale the faces lie {{our network: Fréchet distance / floor | .1f}} times as far from real ones as other real faces do; the untrained network lies
-# {{untrained: Fréchet distance / floor, SqueezeNet | .0f}} times as far. VGG19 is harsher: {{averaged weights: Fréchet distance / floor, VGG19 | .0f}} times the floor. It looks at finer patterns, so perhaps it is texture that
-# is least right. Which number is *the* number? Neither; a network that is judged in one space only may be far away in another, so give both. The average of the weights is a little ahead of those of the last step, which
+# On SqueezeNet's scale the faces lie at {{our network: Fréchet distance / floor | .1f}} times the floor, the untrained network at
+# {{untrained: Fréchet distance / floor, SqueezeNet | .0f}} times. On VGG19's scale it is {{averaged weights: Fréchet distance / floor, VGG19 | .0f}} times the floor. The two multiples do not compare with each other: a floor depends on the features
+# and on the number of faces (exercise 4). Which number is *the* number? Neither; who is judged in one space only may be far away in another, so give both. In this one training the average of the weights is a little ahead of those of the last step, which
 # had a falling rate as well. (These real faces were trained on, and we chose the recipe by SqueezeNet's distance on short trials with this network; take it as a little too good.)
 #
 # **The failures.** We order a thousand faces by how far their features lie from those of the nearest training face, and
@@ -431,9 +432,9 @@ worst = nearest_gap.argsort(descending=True)[:16]
 figures.photograph(figures.image_grid(pictures[worst], columns=8).figure)
 
 # %% [markdown]
-# Sunglasses and hats lead: rare in the data, and most of them half right. Others have colours that no light makes, an eye that is missing or a face that melts into its background. Why does a network that
-# draws a convincing cheek fail at eyes that match? Perhaps since nothing compares distant places: a pixel in a corner is computed from one of the first 4 x 4 cells, one nearer to the middle from nine
-# (exercise 7). What makes the two halves agree is the noise alone.
+# Sunglasses and hats lead. They are rare in the data, and this order puts the unusual first, well made or not; most of these are half right. Others have colours that no light makes, an eye that is missing or a face that melts into its background. Why does a network that
+# draws a convincing cheek fail at eyes that match? Perhaps since in the generator distant places share little: a pixel in a corner is computed from one of the first 4 x 4 cells, one nearer to the middle from nine
+# (exercise 7), and far corners have only the noise in common. We have not tested it.
 #
 # **Copies?** A generator that had learned a few photographs by heart would make very good faces. Which distance to the
 # nearest training face is suspicious? That of a *held-out* face to its nearest training face is a fair comparison: it
@@ -449,7 +450,7 @@ figures.photograph(figures.before_after(pair).figure)
 
 # %% [markdown]
 # They share pose, light and hair with the photograph, and are other people. The medians agree: a generated face lies {{distance to the nearest training face, generated / held out (medians) | .2f}} times as far from its
-# nearest training face as a new photograph does. A copy would show as a pair that is equal.
+# nearest training face as a new photograph does. A copy would show as a pair that is equal, unless it is a copy of a mirrored photograph, which this search does not hold, or not among the thousand.
 #
 # **Always the same?** Mode collapse would show as pairs that are nearly equal. A pair counts as a *duplicate* if it is
 # closer than any two of as many real faces, in its features *and* in its pixels, averaged over 8 x 8 (features say little of
@@ -519,8 +520,9 @@ tables.table(("trait", "rare, held out", "rare, generated", "spread, generated /
 # %% [markdown]
 # Three of four say a little: faces lit from one side and bright or dark backgrounds are made less often than they occur ({{rare by light from one side, generated | .1%}} and
 # {{rare by brightness of the background, generated | .1%}} where the training faces have a tenth), and their spread is smaller, {{spread of light from one side, generated / training | .2f}} and
-# {{spread of brightness of the background, generated / training | .2f}} of the real one. For the brightness of the face no difference is seen. Very warm and very cold colours are made *more* often ({{rare by warmth, generated | .1%}}), perhaps by the coloured
-# patches among the failures. So this network hardly narrows what we measured. It says nothing about what we did not measure, such as age or glasses, nor about *how well* a rare face is made; the failures above are a hint.
+# {{spread of brightness of the background, generated / training | .2f}} of the real one. The intervals are those of the draw of faces from this one network; the held-out faces, which are fewer, have wider ones, and against them the difference is less certain. (Two more
+# limits: the network saw every second face mirrored, the training faces here are not; and the background is the upper and the left edge.) For the brightness of the face no difference is seen. Very warm and very cold colours are made *more* often ({{rare by warmth, generated | .1%}}), perhaps by the coloured
+# patches among the failures. So this network hardly narrows what we measured. That says nothing about what we did not measure, such as age or glasses, nor about *how well* a rare face is made; the failures above are a hint.
 #
 # ## What helped?
 #
@@ -555,7 +557,7 @@ for name, values in results.items():
 tables.table(("network", "Fréchet distance / floor", "difference"), rows)
 
 # %% [markdown]
-# **Small mini-batches** matter much here: with 32 images a step, and a quarter of the steps, the faces are {{ladder, mini-batches of 32: difference | .0f}} ± {{ladder, mini-batches of 32: half of the interval | .0f}} floors farther away after the same images. (The images
+# **Small mini-batches** matter much here: with 32 images a step, and a quarter of the steps, the faces are {{ladder, mini-batches of 32: difference | .0f}} ± {{ladder, mini-batches of 32: half of the interval | .0f}} floors farther away after the same images. Whether the size of the batch, the number of steps or the rate, which stayed, makes the difference, this does not tell. (The images
 # are equal here, not the seconds.) **GELU** costs {{ladder, GELU for LeakyReLU: difference | .0f}} ± {{ladder, GELU for LeakyReLU: half of the interval | .0f}} at this rate and after this time; what it does in a longer training, or with a
 # rate of its own, is not tested. Whether **spectral normalisation** holds $D$ makes no difference that we can see so early, nor does averaging. Two epochs are a sixteenth of our training, so this ranks beginnings, not ends.
 #
@@ -680,11 +682,11 @@ tables.table(("network", "parameters", "multiply-adds an image", "kept an image"
 # %% [markdown]
 # Read it column by column. With one image at a time the fully connected pair needs
 # {{memory to train with one image, fully connected / of the book | .1f}} times the memory of the convolutional one, not far from the five that the book measured (a GPU's allocator
-# counts more than we do). Nearly all of it is parameters. In exchange each image costs the convolutional pair far more
+# counts more than we do). Nearly all of it is parameters, and part of them is due to its larger pictures: for 128 x 128 it would have 19.7 million and need 1.9 times the convolutional pair's memory. In exchange each image costs the convolutional pair far more
 # multiply-adds and memory of its own, so with 64 images it needs *more*. A convolution saves what has to be *learned*, not what has to be *computed* and *kept*.
 #
-# Ours needs {{multiply-adds an image, of the book / ours | .0f}} times fewer multiply-adds an image than the book's. A quarter of that is the size of the picture; the last row is ours at the book's size.
-# The rest are small kernels, and channels where they are cheap.
+# Ours needs {{multiply-adds an image, of the book / ours | .0f}} times fewer multiply-adds an image than the book's. The size of the picture is a factor of {{multiply-adds an image, 128 / 64 pixels | .1f}} of that (the last row is ours at the book's size).
+# The factor that remains comes from small kernels, and from channels where they are cheap.
 #
 # **One image at a time, and `BatchNorm2d(3)` at the end.** The book trains with single images, and its generator ends in a batch normalisation of the three
 # colours. Normalisation over one image gives each colour the mean $\beta$ and the deviation $\gamma$ of that layer, whatever the noise was:
@@ -699,8 +701,8 @@ with torch.inference_mode():
               "deviations", [f"{v:.3f}" for v in image.std(dim=(0, 2, 3)).tolist()])
 
 # %% [markdown]
-# All images of this generator have the same average colour and the same contrast (before Tanh), as long as it is trained so. Normalise over a batch, or, as
-# `group` does, over groups of channels, or leave the last layer alone as ours does.
+# All images of this generator have the same average colour and the same contrast (before Tanh), as long as it is trained so. Normalise over a
+# batch of several images, or leave the last layer alone as ours does. (`group` would not help here: it, too, normalises every image by itself.)
 #
 # With `book_epochs`, as in the `full` profile, the book's network is trained as well, with LeakyReLU and with GELU, on pictures enlarged to 128 pixels. On this page
 # it is not, so we say nothing about its faces.
@@ -820,8 +822,8 @@ figures.photograph(figures.image_grid(
     titles=[*HAIR, *HAIR, *[""] * 20]).figure)
 
 # %% [markdown]
-# The hair is what was asked for in {{cartoons, hair: as asked for | .0%}} of the images, the mouth in {{cartoons, mouth: as asked for | .0%}}, the glasses in {{cartoons, glasses: as asked for | .0%}}. The columns show what is
-# meant: with one noise, the hair is what it should be, the glasses come and go, and the mouth changes from row to row, while the colours of skin, hair and background stay.
+# By the reading of our small classifier the hair is what was asked for in {{cartoons, hair: as asked for | .0%}} of the images, the mouth in {{cartoons, mouth: as asked for | .0%}}, the glasses in {{cartoons, glasses: as asked for | .0%}}. Another judge reads far less
+# (exercise 9), and nobody has counted by eye which of the two is right. In the thirty pictures above, of one noise, the hair is what it should be, the glasses come and go, and the mouth changes from row to row, while the colours of skin, hair and background stay.
 #
 # ## Walks
 #
@@ -843,10 +845,10 @@ figures.photograph(figures.image_grid(frames, columns=8).figure)
 #
 # * The game for faces is that of chapter 3. `autocast` goes around the forward pass and the loss, and nothing else.
 # * Small mini-batches and many steps gave {{our network: Fréchet distance / floor | .1f}} times the floor in SqueezeNet's features, and {{averaged weights: Fréchet distance / floor, VGG19 | .0f}} times in VGG19's. A distance needs both of its ends, and a second opinion.
-# * Look for copies, duplicates and the worst images, and at what is made less often than it occurs. A small distance says nothing about any of them.
+# * Look for copies, duplicates and the worst images, and at what is made less often than it occurs. A small distance settles none of them.
 # * Count before you train: parameters are what is learned, multiply-adds what is paid in time, activations what a batch costs in memory.
-# * A condition may have several ones. The same noise with another condition is the same cartoon with other hair.
-# * What it cannot do: nothing compares parts of a face that lie far apart, 64 x 64 is small, and what is rare in the pictures comes out badly.
+# * A condition may have several ones. In the example shown, the same noise with another condition is the same cartoon with other hair.
+# * What it cannot do: 64 x 64 is small, two eyes do not always match, and what is rare in the pictures may come out worse (we saw hints, and did not measure it).
 #
 # ## Exercises
 #
@@ -1094,8 +1096,8 @@ figures.photograph(figures.before_after(shown, value_range=(-1, 1)).figure)
 # ### From 64 to 128 pixels
 #
 # The question asked most often about these networks is why a working one breaks when its side is doubled. Often the pictures were enlarged but the networks were not: then the last layer of $D$, which expects
-# 4 x 4, gives several logits in place of one. Or a level was added to one player only. The rule is **one more level in both players**, with half of the channels where the picture is largest, which
-# `face_widths` computes for both. The last row of the table above is its bill: each image costs {{multiply-adds an image, 128 / 64 pixels | .1f}} times the multiply-adds, and as many times the training time if nothing else changes.
+# 4 x 4, gives several logits in place of one. Or a level was added to one player only. The rule is **one more level in both players**. `face_widths` keeps the
+# channels where the picture is largest and adds the level at the coarse end, so all earlier levels work at twice the side and cost four times as much. The last row of the table above is its bill: each image costs {{multiply-adds an image, 128 / 64 pixels | .1f}} times the multiply-adds, and roughly as many times the training time. Half of `channels` would be far cheaper.
 #
 # ## References
 #

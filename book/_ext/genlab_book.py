@@ -6,6 +6,7 @@ Generated parts are written to `book/_generated/`, and pages take them in with
 """
 
 import base64
+import json
 import re
 import sys
 from pathlib import Path
@@ -18,11 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ROOT / "book" / "_generated"
 sys.path.insert(0, str(ROOT / "book"))  # where `publish` lies
 
+import genlab_links as links  # noqa: E402
 import genlab_parts as parts  # noqa: E402
+import genlab_study as study  # noqa: E402
 
 from publish import chapters, gate, stamps  # noqa: E402
 
 EXTERNAL_IMAGE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
+LOOP = re.compile(rb"\x21\xff\x0bNETSCAPE2\.0\x03\x01..\x00", re.DOTALL)  # in a GIF
 PROMPTS = {
     "code_prompt_show": "Show solution",
     "code_prompt_hide": "Hide solution",
@@ -68,6 +72,7 @@ def generate(app):
         "cards": parts.cards(books),
         "path": parts.course_path(books, ROOT / "book" / "path.yml"),
         "datasets": parts.datasets(ROOT / gate.DIGESTS),
+        "exercises": study.exercises(books),
         "results": parts.results_page(ROOT),
     }
     for name, text in texts.items():
@@ -85,7 +90,11 @@ def make_readable(cell, stem):
         cell.metadata.tags = [*tags, "hide-cell"]
         cell.metadata.setdefault("mystnb", {}).update(PROMPTS)
     for output in cell.get("outputs", []):
-        output.get("data", {}).pop(stamps.MIME, None)
+        shown = output.get("data", {})
+        shown.pop(stamps.MIME, None)
+        if "image/gif" in shown:  # an animation runs once
+            film = LOOP.sub(b"", base64.b64decode(shown["image/gif"]))
+            shown["image/gif"] = base64.b64encode(film).decode()
 
 
 def fill_in_address(book, stem, address):
@@ -99,18 +108,33 @@ def fill_in_address(book, stem, address):
             cell.source = wanted.source
 
 
+def link_text(cells, stems, stem):
+    """Link mentions of other chapters, and of works to this chapter's references."""
+    known = {}
+    for cell in cells:
+        known |= links.works(cell.source)
+    for cell in cells:
+        text = links.link_chapters(cell.source, stems, int(stem[:2]))
+        cell.source = links.link_works(text, known)
+
+
 def prepare_chapter(app, docname, source):
-    """Rewrite a notebook's text on its way from the file to the parser."""
+    """Rewrite a page's text on its way from the file to the parser."""
+    stems = {int(stem[:2]): stem for stem in chapters.chapters(ROOT)}
     if not docname.startswith("notebooks/"):
+        source[0] = links.link_chapters(source[0], stems)
         return
     stem, book = Path(docname).name, nbformat.reads(source[0], as_version=4)
     fill_in_address(book, stem, app.config.genlab_repository)
     if stamp := book.metadata.pop("genlab", None):
         card, make = stamps.card(book, stem), nbformat.v4.new_markdown_cell
         book.cells.insert(1, make(parts.measured_line(card), id="measured-run"))
+        if asked := study.questions(stem, ROOT / "book" / "questions.yml"):
+            book.cells.append(make(asked, id="questions"))
         book.cells.append(make(parts.footer(docname, card, stamp), id="provenance"))
     else:
         log.warning("%s.ipynb has no stamp: run `make run` for it", docname)
+    link_text([c for c in book.cells if c.cell_type == "markdown"], stems, stem)
     for cell in book.cells:
         make_readable(cell, stem)
     source[0] = nbformat.writes(book)
@@ -123,6 +147,17 @@ def mend_roles(app, pagename, templatename, context, doctree):
         context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
 
 
+def write_results(app, exception):
+    """Put all measurements into files that programs and the pages can read."""
+    if exception is None and app.builder.format == "html":
+        text = json.dumps(parts.results(ROOT), ensure_ascii=False, indent=1)
+        for name, content in {
+            "results.json": text,
+            "results.js": f"globalThis.genlabResults = {text};\n",  # for file://
+        }.items():
+            Path(app.outdir, "_static", name).write_text(content, "utf-8")
+
+
 def setup(app):
     """Connect to Sphinx."""
     app.add_config_value("genlab_repository", "", "env")  # changed: read pages again
@@ -130,4 +165,5 @@ def setup(app):
     app.connect("builder-inited", generate)
     app.connect("source-read", prepare_chapter)
     app.connect("html-page-context", mend_roles)
+    app.connect("build-finished", write_results)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

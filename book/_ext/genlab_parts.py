@@ -13,7 +13,8 @@ from publish.tokens import number_text
 ATTACHED_IMAGE = re.compile(r"!\[([^\]]*)\]\(attachment:([^)\s]+)\)")
 SHOWN_VERSIONS = ("torch", "numpy", "scikit-learn")
 BARS = "book/bars.toml"
-HEADINGS = "Measurement", "Value", "Floor", "Ceiling", "Target", "Accepted", "Note"
+HEADINGS = "Measurement", "Value", "Floor", "Ceiling", "Bar"
+HEADLINES = "What", "Ours", "Published", "Floor", "Ceiling", "Bar"
 MARKUP = re.compile(r"([\\`*_\[\]<>|$~{}])")
 
 
@@ -108,41 +109,72 @@ def read_bars(root: Path) -> list[dict]:
 
 
 def results_page(root: Path) -> str:
-    """Return the part of the results page made from the cards: a table a chapter."""
-    bars = {(bar["chapter"], bar["measurement"]): bar for bar in read_bars(root)}
-    lines = []
-    for stem, card in results(root).items():
+    """Return what the results page makes of the cards: headlines, a table a chapter."""
+    bars, cards = read_bars(root), results(root)
+    headlines = [b for b in bars if "headline" in b and b["chapter"] in cards]
+    lines = _table(HEADLINES, [_headline(bar, cards) for bar in headlines])
+    for stem, card in cards.items():
+        own = {bar["measurement"]: bar for bar in bars if bar["chapter"] == stem}
         where = f"[{_plain(stem)}](/{chapters.FOLDER}/{stem}.ipynb)"
         ran = f"`{card['profile']}` profile: {seconds_text(card['seconds'])} on"
         ran += f" {_plain(card['machine']['device'])}, {card['date']}"
-        lines += [
-            f"## {card['title']}",
-            "",
-            f"{where}, {ran}. Data: {_data(card)}.",
-            "",
-        ]
+        lines += [f"## {card['title']}", "", f"{where}, {ran}.", ""]
         entries = card["measurements"]
-        rows = [_result(entry, bars.get((stem, entry["name"]))) for entry in entries]
-        table = [HEADINGS, ["---"] * len(HEADINGS), *rows] if rows else []
-        lines += [*(f"| {' | '.join(row)} |" for row in table), ""]
+        barred, rest = (
+            [
+                _result(e, own.get(e["name"]))
+                for e in entries
+                if (e["name"] in own) == has
+            ]
+            for has in (True, False)
+        )
+        lines += _table(HEADINGS, barred)
+        if rest:
+            fold = (
+                f":::{{dropdown}} All other measurements of this chapter: {len(rest)}"
+            )
+            lines += [fold, *_table(HEADINGS, rest), ":::", ""]
     return "\n".join(lines) or "No chapter has been published yet.\n"
 
 
+def _table(headings: tuple[str, ...], rows: list[list[str]]) -> list[str]:
+    """Return the lines of a table, or none if it has no row."""
+    table = [headings, ["---"] * len(headings), *rows] if rows else []
+    return [*(f"| {' | '.join(row)} |" for row in table), ""]
+
+
+def _headline(bar: dict, cards: dict[str, dict]) -> list[str]:
+    """Return the row of a headline: what, ours, published, both ends, bar."""
+    entries = cards[bar["chapter"]]["measurements"]
+    entry = next(e for e in entries if e["name"] == bar["measurement"])
+    what = f"[{_plain(bar['headline'])}](/{chapters.FOLDER}/{bar['chapter']}.ipynb)"
+    return [what, _value(entry), bar.get("published", ""), *_ends(entry, bar)]
+
+
 def _result(entry: dict, bar: dict | None) -> list[str]:
-    """Return the row of a measurement, beside its bar."""
+    """Return the row of a measurement: name and notes, value, both ends, bar."""
+    notes = [entry["name"], entry["note"]]
+    if bar and bar["target"] != bar["accepted"]:
+        notes.append(f"Accepted is {number_text(bar['accepted'])}: {bar['reason']}")
+    name = ". ".join(note.rstrip(".") for note in notes if note)
+    return [_plain(name), _value(entry), *_ends(entry, bar)]
+
+
+def _value(entry: dict) -> str:
     value = f"{number_text(entry['value'], entry['spread'])} {entry['unit']}".rstrip()
     if entry["seeds"] is not None:
         value += f" ({entry['seeds']} seed{'' if entry['seeds'] == 1 else 's'})"
-    notes = [entry["note"]] if entry["note"] else []
-    limits = ["", ""]
-    if bar:
-        sign = {"<=": "≤", ">=": "≥"}[bar["comparison"]]
-        limits = [f"{sign} {number_text(bar[key])}" for key in ("target", "accepted")]
-        if bar["target"] != bar["accepted"]:
-            notes.append(f"Accepted differs from the target: {bar['reason']}")
+    return _plain(value)
+
+
+def _ends(entry: dict, bar: dict | None) -> list[str]:
+    """Return floor, ceiling and bar, with whether it is met."""
     ends = [number_text(entry[key]) for key in ("floor", "ceiling")]
-    notes = [note if note.endswith((".", "!", "?")) else f"{note}." for note in notes]
-    return [*map(_plain, [entry["name"], value, *ends, *limits, " ".join(notes)])]
+    if not bar:
+        return [*ends, ""]
+    sign, way = {"<=": ("≤", -1), ">=": ("≥", 1)}[bar["comparison"]]
+    met = "met" if way * (entry["value"] - bar["target"]) >= 0 else "**not met**"
+    return [*ends, f"{sign} {number_text(bar['target'])} {met}"]
 
 
 def _plain(text: str) -> str:

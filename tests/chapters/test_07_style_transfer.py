@@ -1,6 +1,5 @@
-"""The definitions of chapter 7, lifted out of it: losses, closures, bounds, memory."""
+"""The definitions of chapter 7, lifted out of it: losses, closures, L-BFGS, painter."""
 
-import inspect
 import warnings
 from types import SimpleNamespace
 
@@ -8,7 +7,7 @@ import lift
 import numpy as np
 import pytest
 import torch
-from game_checks import Clock, rng, weights
+from game_checks import rng, weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -18,10 +17,13 @@ from genlab_helpers import networks
 
 CH = lift.definitions("07_style_transfer")
 CPU = torch.device("cpu")
-CFG = SimpleNamespace(style_weight=7.0, tv_weight=0.3, memory=5, spectral=0.5, crop=32)
+CFG = SimpleNamespace(style_weight=7.0, tv_weight=0.3, crop=32, layers="first five")
+CFG.deepest, CFG.painter_steps = "conv3_1", 30
 CH["cfg"], CH["device"] = CFG, CPU
-FIVE = CH["LAYERS"]["first five"]
-gram, look, paint, goal = (CH[name] for name in ("gram", "look", "paint", "goal"))
+CONTENT, STYLE = CH["LAYERS"]["first five"]
+gram, look, paint, aim = (
+    CH[name] for name in ("gram", "look", "paint", "transfer_loss")
+)
 
 
 def vgg(widths=(4, 4, 4), seed=0):
@@ -42,9 +44,9 @@ def picture(seed, side=32):
     return torch.rand(1, 3, side, side, generator=rng(seed))
 
 
-NET = vgg()
+NET = CH["layers"] = vgg()
 X, P = picture(1), picture(2)
-AIMS = CH["targets"](NET, X, P, FIVE)
+GRAMS = CH["grams_of"](P, STYLE)
 shapes = st.tuples(*(st.integers(1, 4) for _ in range(4)))
 
 
@@ -71,15 +73,16 @@ def test_the_gram_matrix_by_hand():
     f = torch.tensor([[[[1.0, 0], [0, 1]], [[2, 0], [0, 0]], [[0, 1], [1, 0]]]])
     wanted = torch.tensor([[0.5, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 0.5]])
     assert torch.equal(gram(f)[0], wanted)
+    assert torch.allclose(CH["gram_of_source"](f), wanted / 3)  # by channels as well
     assert not torch.equal(CH["shuffled"](f), f)  # the same numbers elsewhere
 
 
-# --------------------------------------------------------------------------- features
+# ----------------------------------------------------------------- features and losses
 
 
 def test_a_layer_that_is_not_there_is_named():
     with pytest.raises(KeyError, match="conv9_9"):
-        look(NET, X, ["conv1_1", "conv9_9"])
+        look(X, ["conv1_1", "conv9_9"])
 
 
 def test_the_sets_of_layers_name_layers_of_vgg19():
@@ -87,23 +90,9 @@ def test_the_sets_of_layers_name_layers_of_vgg19():
         assert {*content, *style} <= {*networks.VGG_LAYERS}
 
 
-def test_checkpointed_and_half_precision_looks_see_the_same():
-    wanted = look(NET, X, FIVE[0] + FIVE[1])
-    again = CH["look_again"](NET, X.clone().requires_grad_(), FIVE[0] + FIVE[1])
-    half = CH["look_half"](NET, X, FIVE[0] + FIVE[1])
-    assert {*again} == {*half} == {*wanted}
-    for name, f in wanted.items():
-        assert torch.allclose(again[name], f, atol=1e-6)
-        assert half[name].dtype == torch.float32
-        assert CH["relative_error"](half[name], f) < 1e-3
-    slopes = []
-    for way in (look, CH["look_again"]):
-        x = picture(3).requires_grad_()
-        slopes.append(torch.autograd.grad(goal(NET, *AIMS, look=way)(x), x)[0])
-    assert torch.allclose(*slopes, atol=1e-6)
-
-
-# ----------------------------------------------------------------------------- losses
+def test_checkpointed_looks_see_the_same():
+    seen, again = (see(X, STYLE) for see in (look, CH["look_again"]))
+    assert all(torch.allclose(again[name], f, atol=1e-6) for name, f in seen.items())
 
 
 def reference_loss(x):
@@ -118,27 +107,28 @@ def reference_loss(x):
 
     of_x, of_photo, of_painting = (all_features(v) for v in (x, X, P))
     content = 0.0
-    for name in FIVE[0]:
+    for name in CONTENT:
         wrong = ((of_x[name] - of_photo[name]) ** 2).sum()
-        content += wrong / (of_photo[name] ** 2).sum() / len(FIVE[0])
+        content += wrong / (of_photo[name] ** 2).sum() / len(CONTENT)
     style = 0.0
-    for name in FIVE[1]:
+    for name in STYLE:
         grams = [
             torch.einsum("ihw,jhw->ij", f[name][0], f[name][0]) / f[name][0, 0].numel()
             for f in (of_x, of_painting)
         ]
         wrong = ((grams[0] - grams[1]) ** 2).sum() / (grams[1] ** 2).sum()
-        style += wrong / len(FIVE[1])
+        style += wrong / len(STYLE)
     down, across = x[:, :, 1:] - x[:, :, :-1], x[..., 1:] - x[..., :-1]
     tv = (down**2).mean() + (across**2).mean()
     return content + CFG.style_weight * style + CFG.tv_weight * tv
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_loss_is_that_of_the_reference_and_of_the_probes(seed):
+def test_the_loss_and_its_gradient_are_those_of_the_reference(seed):
     x = picture(10 + seed).requires_grad_()
-    losses = [goal(NET, *AIMS), CH["probed"](NET, *AIMS), reference_loss]
-    values = [loss(x) for loss in losses]
+    values = [
+        loss(x) for loss in (aim(X, P), aim(X, None, grams=GRAMS), reference_loss)
+    ]
     slopes = [torch.autograd.grad(value, x)[0] for value in values]
     for value, slope in zip(values[1:], slopes[1:], strict=True):
         assert value.item() == pytest.approx(values[0].item(), rel=1e-5)
@@ -154,141 +144,82 @@ def test_a_batch_is_compared_with_one_gram_matrix():
 
 def test_the_gradient_goes_to_the_picture_and_to_nothing_else():
     x = picture(3).requires_grad_()
-    goal(NET, *AIMS)(x).backward()
+    aim(X.clone().requires_grad_(), P)(x).backward()
     assert x.grad.abs().sum() > 0
     assert all(weight.grad is None for weight in NET.parameters())
-    aims = CH["targets"](NET, x, x, FIVE)
-    assert not any(v.requires_grad for part in aims for v in part.values())
-
-
-def test_only_unfrozen_probes_collect_gradients_for_weights():
-    for frozen in (False, True):
-        loss_of = CH["probed"](NET, *AIMS, frozen=frozen)
-        loss_of(picture(3).requires_grad_()).backward()
-        net = inspect.getclosurevars(loss_of).nonlocals["net"]
-        found = [weight.grad is not None for weight in net.parameters()]
-        assert found == [not frozen] * len(found)
+    assert not any(g.requires_grad for g in CH["grams_of"](x, STYLE).values())
 
 
 # -------------------------------------------------------------------------- optimiser
 
 
-@given(st.floats(0, 1), st.integers(0, 99))
-@settings(max_examples=30)
-def test_free_numbers_never_leave_0_1_and_begin_at_the_start(power, seed):
-    start = picture(seed)
-    q, to_picture = CH["free_numbers"](start, power)
-    assert torch.allclose(to_picture(q), start.clamp(0.01, 0.99), atol=1e-5)
-    wild = to_picture(100 * torch.randn(q.shape, generator=rng(seed)))
-    assert wild.min() >= 0
-    assert wild.max() <= 1
+def test_weights_of_frequencies_are_powers_and_the_highest_has_weight_1():
+    assert torch.equal(CH["frequency_weights"](6, 8, 0.0), torch.ones(6, 5))
+    found = CH["frequency_weights"](32, 32, 0.5)
+    assert found.shape == (32, 17)
+    assert found[16, 16] == pytest.approx(1)
+    assert found[0, 8] == pytest.approx(2**0.5 * found[0, 16])  # half the frequency
+    assert found[0, 0] == found[0, 4]  # the lowest are not favoured without end
 
 
-def test_free_numbers_without_weights_of_frequencies_are_the_cosine():
-    start = picture(0)
-    q, to_picture = CH["free_numbers"](start, 0.0)
-    change = torch.randn(q.shape, generator=rng())
-    angle = torch.acos(1 - 2 * start.clamp(0.01, 0.99)) + change
-    assert torch.allclose(to_picture(change), (1 - torch.cos(angle)) / 2, atol=1e-5)
-
-
-def test_broad_changes_are_favoured():
-    q, to_picture = CH["free_numbers"](torch.full((1, 3, 32, 32), 0.5), 0.5)
-    fine = torch.ones_like(q)
-    fine[..., ::2] = -1  # as many cycles a pixel as there can be
-    broad = torch.ones_like(q)
-    small = 1e-3
-    moved = [(to_picture(small * v) - 0.5).abs().mean() for v in (broad, fine)]
-    assert moved[0] > 1.5 * moved[1]
-
-
-@pytest.mark.parametrize("options", [{}, {"power": 0.0}, {"rate": 0.05}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"power": 0.0}, {"rate": 0.02}, {"search": None}, {"power": 0.0, "clamp": 1}],
+)
 def test_painting_lowers_the_loss_and_keeps_count(options):
-    loss_of, seen = goal(NET, *AIMS), []
-
-    def counted(x):
-        seen.append(x.detach())
-        return loss_of(x)
-
-    start = picture(4)
-    best, history = paint(counted, start, 12, keep=(1, 12), **options)
-    assert len(history["loss"]) == len(history["seconds"]) == 12
-    assert len(history["frames"]) == 2
-    assert min(history["loss"]) < history["loss"][0]
-    assert loss_of(best).item() == pytest.approx(min(history["loss"]), rel=1e-5)
+    loss_of, start = aim(X, P), picture(4)
+    best, log = paint(loss_of, start, 12, **options)
+    assert len(log["loss"]) == len(log["seconds"]) == 12
+    assert min(log["loss"]) < log["loss"][0]
+    assert loss_of(best) < loss_of(start)
     assert not best.requires_grad
-    assert all(x.min() >= 0 and x.max() <= 1 for x in seen)
+    assert 0 <= best.min() <= best.max() <= 1
 
 
 class InPlaceOfLBFGS(torch.optim.SGD):
+    """Takes a plain step and notes what the closure has told it."""
+
     def __init__(self, params, **_):
         super().__init__(params, lr=1e-3)
 
-
-def test_the_closure_returns_the_loss_that_it_back_propagated(monkeypatch):
-    told = []
-
-    class Spy(InPlaceOfLBFGS):
-        def step(self, closure):
-            loss = closure()
-            q = self.param_groups[0]["params"][0]
-            told.append((loss.item(), q.detach().clone(), q.grad.clone()))
-            super().step()
-
-    monkeypatch.setattr(torch.optim, "LBFGS", Spy)
-    start, loss_of = picture(4), goal(NET, *AIMS)
-    _, history = paint(loss_of, start, 4)
-    for loss, at, slope in told:
-        q, to_picture = CH["free_numbers"](start, CFG.spectral)
-        q.data.copy_(at)
-        again = loss_of(to_picture(q))
-        again.backward()
-        assert loss == pytest.approx(again.item(), rel=1e-6)
-        assert torch.allclose(slope, q.grad, atol=1e-6)
-    assert [loss for loss, *_ in told] == history["loss"]
+    def step(self, closure):
+        q = self.param_groups[0]["params"][0]
+        q.data += 2  # out of bounds
+        loss = closure()
+        SEEN.append((loss.item(), q.detach().clone()))
+        super().step()
 
 
-def test_the_habits_do_what_they_are_called(monkeypatch):
-    told, loss_of = [], goal(NET, *AIMS)
+SEEN: list[tuple[float, torch.Tensor]] = []
 
-    class Spy(InPlaceOfLBFGS):
-        def step(self, closure):
-            x = self.param_groups[0]["params"][0]
-            x.data += 2  # out of bounds
-            loss = closure()
-            told.append((loss.item(), loss_of(x.detach()).item(), x.max().item()))
 
-    monkeypatch.setattr(torch.optim, "LBFGS", Spy)
+def test_the_closure_returns_and_clamps_what_it_is_told_to(monkeypatch):
+    monkeypatch.setattr(torch.optim, "LBFGS", InPlaceOfLBFGS)
+    loss_of = aim(X, P)
     for clamp in (False, True):
-        for other in (None, lambda x: x.sum()):
-            told.clear()
-            CH["paint_pixels"](loss_of, X, 1, clamp=clamp, other=other)
-            returned, true, largest = told[0]
-            assert (returned == pytest.approx(true, rel=1e-5)) == (other is None)
-            assert (largest <= 1) == clamp
+        for told in (None, lambda x: x.sum()):
+            SEEN.clear()
+            paint(loss_of, X, 1, power=0.0, bound=3.0, clamp=clamp, told=told)
+            returned, q = SEEN[0]
+            outside = (X + q - (X + q).clamp(0, 1)).square().mean()
+            true = (loss_of(X + q) + 3 * outside).item()
+            assert (returned == pytest.approx(true, rel=1e-4)) == (told is None)
+            assert ((X + q).max() <= 1 + 1e-6) == clamp
 
 
-def test_pixels_are_in_bounds_at_the_end_and_evaluations_are_counted():
-    for options in ({}, {"clamp": True}, {"search": "strong_wolfe"}):
-        x, history = CH["paint_pixels"](goal(NET, *AIMS), X, 10, **options)
-        assert x.min() >= 0
-        assert x.max() <= 1
-        assert len(history["loss"]) == 10
+def test_without_line_search_the_returned_number_moves_nothing():
+    loss_of = aim(X, P)
+    ends = [
+        paint(loss_of, X, 8, search=None, told=told)[0]
+        for told in (None, lambda x: x.sum())
+    ]
+    assert torch.equal(*ends)
 
 
 def test_an_optimiser_that_stops_by_itself_is_asked_again_and_ends():
-    x, history = CH["paint_pixels"](lambda x: (0 * x).sum(), X, 5)
-    assert torch.equal(x, X)
-    assert len(history["loss"]) == 5
-
-
-def test_projection_stays_in_bounds_and_lowers_the_loss():
-    loss_of = goal(NET, *AIMS)
-    x, history = CH["paint_projected"](loss_of, X, 15)
-    assert x.min() >= 0
-    assert x.max() <= 1
-    assert len(history["loss"]) <= 15
-    assert loss_of(x) < loss_of(X)
+    x, log = paint(lambda x: (0 * x).sum(), X, 5)
+    assert torch.allclose(x, X, atol=1e-6)
+    assert len(log["loss"]) == 5
 
 
 @given(st.integers(1, 6), st.integers(0, 99))
@@ -311,29 +242,34 @@ def test_two_loops_equal_the_matrix_of_bfgs(pairs, seed):
     assert torch.allclose(last, steps[-1], rtol=1e-6)  # the secant equation
 
 
-# ----------------------------------------------------------------------------- choices
+def test_loss_and_gradient_are_those_of_the_picture():
+    x = picture(5).requires_grad_()
+    (slope,) = torch.autograd.grad(reference_loss(x), x)
+    row = x.detach().double().numpy().ravel()
+    value, found = CH["loss_and_gradient"](row, aim(X, P), X)
+    assert value == pytest.approx(reference_loss(x).item(), rel=1e-5)
+    assert np.allclose(found, slope.numpy().ravel(), atol=1e-6)
+
+
+# ------------------------------------------------------------------- pictures and scale
+
+
+def test_scaled_pictures_keep_shape_and_range_and_coarse_to_fine_ends_at_full_side():
+    photo, painting = (
+        SimpleNamespace(x=torch.rand(1, 3, 40, 60, generator=rng(k))) for k in (0, 1)
+    )
+    small = CH["scaled"](photo, 48)
+    assert small.shape == (1, 3, 32, 48)
+    assert 0 <= small.min() <= small.max() <= 1
+    x, logs = CH["coarse_to_fine"](photo, painting, (33, 48), (3, 5))
+    assert x.shape == (1, 3, 32, 48)
+    assert [len(log["loss"]) for log in logs] == [3, 5]
 
 
 def test_luminance_has_equal_colours_and_keeps_grey():
     x = CH["luminance"](picture(0))
-    assert x.shape == (1, 3, 32, 32)
     assert torch.equal(x[:, 0], x[:, 2])
     assert torch.allclose(CH["luminance"](x), x, atol=1e-6)
-
-
-def test_kept_colours_are_those_of_the_photograph(monkeypatch):
-    monkeypatch.setitem(CH, "p_small", P)
-    muted = 0.4 + 0.2 * X  # far from 0 and 1, so that little is clamped
-    painted = CH["transferred"](
-        muted, names=FIVE, net=NET, n=3, keep_colours=True, style_weight=0.01
-    )
-    inside = ((painted > 0) & (painted < 1)).all(dim=1)[0]
-    assert inside.float().mean() > 0.5
-
-    def tint(x):  # differences between the colours
-        return (x - CH["luminance"](x))[0][:, inside]
-
-    assert torch.allclose(tint(painted), tint(muted), atol=1e-5)
 
 
 def test_random_filters_are_orthogonal_and_leave_the_network_alone():
@@ -345,37 +281,21 @@ def test_random_filters_are_orthogonal_and_leave_the_network_alone():
     assert torch.equal(weights(NET), before)
 
 
-# -------------------------------------------------------------------- memory and time
-
-
-def peak_of_allocator(task):
-    """The most bytes that the allocator held above those at the start of task()."""
+def test_what_autograd_keeps_is_at_most_what_the_allocator_sees():
+    x = picture(0, side=128)
+    loss_of = aim(x, picture(1, side=128))
+    kept = CH["bytes_kept"](loss_of, x)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the profiler's own, about other devices
         with profile(
             activities=[ProfilerActivity.CPU], profile_memory=True
         ) as profiled:
-            task()
+            CH["evaluate"](loss_of, x)
     events = profiled.profiler.kineto_results.events()
     changes = [e for e in events if e.name() == "[memory]"]
     changes.sort(key=lambda e: e.start_ns())
-    return max(np.cumsum([e.nbytes() for e in changes]))
-
-
-def test_the_memory_formula_is_what_the_allocator_sees():
-    layers = vgg((64, 128, 256))  # VGG19's own
-    x = picture(0, side=128)
-    loss_of = goal(layers, *CH["targets"](layers, x, picture(1, side=128), FIVE))
-    point = x.clone().requires_grad_()
-    loss_of(point).backward()
-    peak = peak_of_allocator(lambda: loss_of(point).backward())
-    assert CH["bytes_needed"](128, 128) == pytest.approx(peak, rel=0.05)
-
-
-def test_too_much_memory_is_refused_before_it_is_taken():
-    CH["check_room"](1000)
-    with pytest.raises(MemoryError, match="choose a smaller side"):
-        CH["check_room"](10**15)
+    peak = max(np.cumsum([e.nbytes() for e in changes]))
+    assert 0.5 * peak < kept <= peak
 
 
 # --------------------------------------------------------------------------- one pass
@@ -403,14 +323,13 @@ def test_pieces_are_cut_out_of_the_photographs():
 
 
 def test_a_painter_learns_and_the_network_that_looks_does_not(monkeypatch):
-    monkeypatch.setitem(CH, "shallow", NET)
-    monkeypatch.setitem(CH, "five", FIVE)
-    monkeypatch.setattr(CH["runtime"], "Stopwatch", Clock)
+    monkeypatch.setitem(CH, "rng", rng())
     torch.manual_seed(0)
-    net, before = CH["painter"](4), weights(NET)
-    losses = CH["learn"](net, [picture(0, 40)], AIMS[1], 30, rng())
-    assert len(losses) == 30
-    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    before, loss_of = weights(NET), aim(X, None, grams=GRAMS)
+    net = CH["painter"](16)
+    untrained = loss_of(net(X))
+    net.load_state_dict(CH["trained"]([X], GRAMS)["weights"])
+    assert loss_of(net(X)) < untrained
     assert torch.equal(weights(NET), before)
 
 
@@ -419,9 +338,6 @@ def test_moments_are_mean_and_deviation():
     found = CH["moments"](f)
     assert torch.allclose(found[0, 0], f[0].mean(dim=(1, 2)))
     assert torch.allclose(found[1, 0], f[0].std(dim=(1, 2)))
-    wanted = {"a": found}
-    assert CH["moment_loss"]({"a": f}, wanted) == 0
-    assert CH["moment_loss"]({"a": 2 * f}, wanted) > 0
 
 
 def test_the_mask_keeps_the_right_half():

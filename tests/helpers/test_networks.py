@@ -6,9 +6,8 @@ import torch.nn.functional as F
 import torchvision
 from torchvision.models import vgg
 
-from genlab_helpers import data, files, networks, pretrained
+from genlab_helpers import data, files, networks
 from genlab_helpers.networks import feature_network, judge, vgg19
-from genlab_helpers.pretrained import deepest
 
 pytest_plugins = ["fixtures_mirror"]
 OXFORD, TORCHVISION = files.known("VGG19", "weights")
@@ -63,21 +62,16 @@ def test_weights_are_fetched_once(folder, place, put, mirror, monkeypatch, capfd
 
 
 def test_the_authors_weights_come_first(folder, place, put, monkeypatch):
-    assert deepest() == "conv5_1"
     put(folder, OXFORD)
-    assert deepest() == "conv3_4"
     short = vgg19("conv4_1")  # Oxford's weights end before it
     assert short.is_stand_in
     assert "127.0.0.1:9/vgg19" in short.note
     assert torch.equal(vgg19("conv4_1").layers.conv1_1.bias, torch.zeros(4))
     whole = put(place.hub, TORCHVISION)
-    assert deepest() == "conv5_1"
     names = [vgg19(last).name for last in ("conv1_1", "pool3", "conv4_1")]
     assert names == ["VGG19 (Oxford)", "VGG19 (Oxford)", "VGG19 (torchvision)"]
     whole.write_bytes(b"half")
-    assert deepest() == "conv3_4"
-    monkeypatch.setenv("GENLAB_PROFILE", "smoke")
-    assert deepest() == "conv5_1"
+    assert vgg19("conv4_1").is_stand_in
 
 
 @pytest.mark.parametrize("entry", [WHOLE, TORCHVISION], ids=lambda e: e["file"])
@@ -133,14 +127,14 @@ def test_the_layers_have_the_names_places_and_values_of_torchvision(place, put):
 
 def test_features_are_the_mean_of_the_last_map(monkeypatch):
     monkeypatch.setenv("GENLAB_PROFILE", "smoke")
-    eye = pretrained.eye()  # as chapter 7 calls it
+    eye = feature_network()
     x = torch.rand(101, 3, 64, 64)  # not resized, and more than one part
     mean, std = (torch.tensor(v)[:, None, None] for v in (networks.MEAN, networks.STD))
     expected = eye.layers((x[-2:] - mean) / std).flatten(2).mean(dim=2)
     features = eye.features(x.double())[-2:]
     assert torch.allclose(features, expected, rtol=1e-3, atol=1e-5)
     assert eye.features(torch.rand(2, 3, 32, 131)).shape == (2, 512)
-    assert eye.origin == "stand-in"
+    assert eye.source == "stand-in"
 
 
 @pytest.mark.parametrize("name", networks.JUDGES)

@@ -2,19 +2,7 @@
 "use strict";
 
 (() => {
-  // Numbers of an export: little-endian float16, row by row, in base64.
-  const unpack = ({ shape, float16 }) => {
-    const bytes = Uint8Array.from(atob(float16), (c) => c.charCodeAt(0));
-    const view = new DataView(bytes.buffer);
-    const numbers = new Float64Array(bytes.length / 2);
-    for (let i = 0; i < numbers.length; i++) {
-      const bits = view.getUint16(2 * i, true);
-      const [power, part] = [(bits >> 10) & 31, bits & 1023];
-      const size = power ? (1 + part / 1024) * 2 ** (power - 15) : part * 2 ** -24;
-      numbers[i] = bits >> 15 ? -size : size;
-    }
-    return { shape, numbers };
-  };
+  const { unpack } = GenLab;
 
   const layer = (x, weight, bias) => {
     const [rows, columns] = weight.shape;

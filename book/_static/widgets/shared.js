@@ -243,6 +243,20 @@ GenLab.script = (source) =>
     tag.onerror = () => reject(new Error(`${source} could not be loaded`));
   });
 
+// Numbers of an export: little-endian float16, row by row, in base64.
+GenLab.unpack = ({ shape, float16 }) => {
+  const bytes = Uint8Array.from(atob(float16), (c) => c.charCodeAt(0));
+  const view = new DataView(bytes.buffer);
+  const numbers = new Float64Array(bytes.length / 2);
+  for (let i = 0; i < numbers.length; i++) {
+    const bits = view.getUint16(2 * i, true);
+    const [power, part] = [(bits >> 10) & 31, bits & 1023];
+    const size = power ? (1 + part / 1024) * 2 ** (power - 15) : part * 2 ** -24;
+    numbers[i] = bits >> 15 ? -size : size;
+  }
+  return { shape, numbers };
+};
+
 // Build each widget when it comes near the view, and again when a link sets its state.
 if (globalThis.document) {
   const stops = new Map(); // what ends the widget that stands in a host now
