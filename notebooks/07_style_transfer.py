@@ -177,7 +177,7 @@ def look(x, names, net=None):
 # %% [markdown]
 # ## A transfer in twenty lines
 #
-# Here is the whole method, with the losses of a well-known tutorial. *Content* is what `conv2_2` sees, in its places. *Style* is,
+# Here is the whole method, with the losses of PyTorch's own tutorial on style transfer. *Content* is what `conv2_2` sees, in its places. *Style* is,
 # for each of the first five convolutions, a table of products of channels, the **Gram matrix**, in which no place is left. The
 # picture starts as the photograph, and an optimiser changes it.
 
@@ -224,13 +224,14 @@ figures.photograph(side_by_side({"photograph": x_photo, "transfer": plain}))
 
 # %% [markdown]
 # It works: the cat is still the cat, and its fur is made of strokes. The two losses are printed apart, because their sum hides what
-# happens: content starts at zero, since the picture *is* the photograph, and rises as the style loss falls. Both are a trade, and the
-# weight sets its rate.
+# happens: content starts at zero, since the picture *is* the photograph, and rises steeply while the style loss falls; later both fall slowly. The two are a
+# trade, and the weight sets its rate.
 #
 # Now line by line, since each has a reason.
 #
-# * **`.detach()`**: the targets are numbers to reach, not functions to learn. Without it, `backward` would walk into their graph too,
-#   and fail at the second evaluation, when that graph has been freed.
+# * **`.detach()`**: the targets are numbers to reach, not functions to learn. Here nothing behind them asks for a gradient, so it is
+#   a safeguard. Where something does (weights that are not frozen), `backward` would walk into the targets' graph too, and fail at the
+#   second evaluation, when that graph has been freed.
 # * **`eval` mode and frozen weights**, which `vgg19` sets: this network has no dropout or batch normalisation up to here, so `eval`
 #   changes nothing now, but in other networks it would. Frozen weights save the work for gradients that nobody wants (*Deeper* has the
 #   seconds).
@@ -258,7 +259,7 @@ tables.table(("layer", "share of the source's style loss, %", "relative error"),
 
 # %% [markdown]
 # One layer, `conv1_2`, makes half of the source's style loss, and `conv1_1` next to nothing, although it is nearly half wrong. Which
-# layers count is decided by how loud each happens to speak, and with other weights of the same network it would be another one.
+# layers count is decided by how loud each happens to speak, and with other weights of the same network it could be another one.
 #
 # ## Losses that mean the same everywhere
 #
@@ -550,10 +551,10 @@ tables.table(("one change from plain L-BFGS with line search", "loss, %",
 #
 # * **Another number returned** than the loss: with the line search it ruins the picture, {{another number returned: loss above plain line search | +,.0f}} %,
 #   because steps are accepted by a function that is not the one that is followed. Without line search the row is that of the correct
-#   program: nobody looks at the number. So a program with this bug, and many have it, works until somebody turns the line search on.
+#   program: nobody looks at the number. So a program with this bug works until somebody turns the line search on.
 # * **No line search**, or 100 pairs in place of 25: no difference seen; both intervals hold zero.
-# * **Bounds.** In theory, pixels moved inside the closure make $s$ wrong (exercise 6). Here that lowers the loss all the same, by
-#   {{clamped in the closure: loss above plain line search | .0f}} %, and so does the price for leaving, {{bounded: loss above plain line search | .0f}} %. What is dear is to forget the bounds
+# * **Bounds.** In theory, pixels moved inside the closure make $s$ wrong (exercise 6). Here the loss is lower all the same,
+#   {{clamped in the closure: loss above plain line search | .0f}} %, as it is with a price for leaving, {{bounded: loss above plain line search | .0f}} %. What is dear is to forget the bounds
 #   and to cut pixels off at the end.
 # * **Broad changes.** The preconditioner alone gives {{preconditioned: loss above plain line search | .0f}} %, with the bound
 #   {{preconditioned, bounded: loss above plain line search | .0f}} %, the lowest loss of all rows. *Deeper* takes the preconditioner away from the bounded way.
@@ -609,8 +610,8 @@ for name, seen in {"photograph": aims[0],
 # %% [markdown]
 # The photograph as it is has a style error of {{main picture, photograph: style error | .2f}}; the picture gets it down to {{main picture, result: style error | .5f}}. The price is a content
 # error of {{main picture, result: content error | .2f}}. That is more than 1, farther from the photograph's features than all zeros would be, and yet everybody sees the cat:
-# a mean square counts how strong features are, and the painting's contrasts are stronger than those of fur. What the eye goes by,
-# where edges lie and how they meet, is still there: eyes, nose and whiskers keep their outlines, and strokes follow them.
+# perhaps because a mean square counts how strong features are, and the painting's contrasts are stronger than those of fur. The outlines
+# of eyes, nose and whiskers are still there, and strokes follow them.
 
 # %%
 FRAMES = (1, 3, 5, 8, 12, 20, 35, 60, 100)  # evaluations
@@ -646,8 +647,8 @@ figures.animation((frame(k) for k in range(len(shown))), fps=2, width=440, colou
 #
 # ## Quality against the clock
 #
-# Which way gives the best picture in a given time? Three pairs of pictures at 256 pixels. *Ours* is the preconditioned L-BFGS with line
-# search; the *tutorial's* way is L-BFGS as PyTorch has it by default with pixels clamped in the closure; Adam gets the preconditioner and
+# Which way gives the best picture in a given time? Three pairs of pictures at 256 pixels. *Ours* is the bounded, preconditioned L-BFGS with line
+# search; the *tutorial's* way, that of PyTorch's own tutorial on style transfer, is L-BFGS by default with pixels clamped in the closure (here with our loss); Adam gets preconditioner, bound and
 # its best rate; *coarse to fine* spends its first evaluations at 64 and 128 pixels. All are timed on the same machine, one after the other.
 
 # %%
@@ -1188,8 +1189,8 @@ figures.photograph(side_by_side({"painting": p_small, "trained": last,
                                  "random": blind_texture}))
 
 # %% [markdown]
-# Up to `conv3_4` and for this many evaluations, random filters find patches of light and dark, and neither the colours nor the strokes. So what a
-# trained network has learned matters here. (With other random weights, more evaluations or shallower layers more may come out: this is one try.)
+# Up to `conv3_4` and for this many evaluations, random filters find patches of light and dark, and neither the colours nor the strokes. So for this texture
+# what the network has learned matters. (With other random weights, more evaluations or shallower layers more may come out: this is one try.)
 #
 # ### How strong a preconditioner?
 #

@@ -69,16 +69,16 @@ def test_images_and_scores_are_those_of_torch_with_the_same_weights(nets):
 def test_at_least_98_of_100_digits_are_read_as_asked(nets):
     code = """const {load, generate, judged, verdict, noise, asked} = GenLab.digits;
       const [g, j] = [load(generator), load(judge)];
-      return Array.from({length: 300}, (_, i) => verdict(judged(j,
+      return Array.from({length: 200}, (_, i) => verdict(judged(j,
         generate(g, asked(noise(100, i), i % 10))).scores).digit === i % 10);"""
     given = {"generator": packed("generator"), "judge": packed("judge")}
     assert np.mean(compute(code, "digits", **given)) >= 0.98
     z = torch.randn(1000, 100, generator=torch.Generator().manual_seed(2)).double()
     wanted = torch.arange(1000) % 10
-    with torch.inference_mode():
-        x = nets[0](torch.cat((z, nn.functional.one_hot(wanted, 10)), dim=1))
-        right = (nets[1](x).argmax(dim=1) == wanted).double().mean()
-    assert right >= 0.98
+    inputs = torch.cat((z, nn.functional.one_hot(wanted, 10)), dim=1)
+    with torch.inference_mode():  # in parts, which need little memory
+        seen = [nets[1](nets[0](part)).argmax(dim=1) for part in inputs.split(100)]
+    assert (torch.cat(seen) == wanted).double().mean() >= 0.98
 
 
 def test_the_distance_is_that_of_the_package():
