@@ -141,3 +141,19 @@ def test_folded_cells_open_by_click_and_by_key(open_page, kind):
     expect(code).to_be_visible()
     fold.press("Enter")
     expect(code).to_be_hidden()
+
+
+def test_images_keep_their_proportions_on_a_phone(open_page):
+    page = open_page("notebooks/07_style_transfer")
+    page.set_viewport_size(PHONE)
+    found = page.evaluate(
+        """async () => {
+          const images = [...document.querySelectorAll("article img")];
+          for (const image of images) image.loading = "eager";
+          await Promise.all(images.map((image) => image.decode()));
+          return images.map((it) => (it.width * it.naturalHeight)
+            / (it.height * it.naturalWidth));
+        }"""
+    )
+    assert len(found) > 10
+    assert found == pytest.approx([1] * len(found), rel=0.03)
